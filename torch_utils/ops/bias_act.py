@@ -1,0 +1,78 @@
+"""Bias, activation, gain and clamp in one operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Activation(NamedTuple):
+    """An activation: its function of (x, alpha), the alpha and the gain that apply where none is given.
+
+    `homogeneous` says that function(s * x) = s * function(x) for every s > 0.
+    """
+
+    function: Callable[[Tensor, float], Tensor]
+    alpha: float
+    gain: float
+    homogeneous: bool = False
+
+
+SQRT2 = math.sqrt(2)
+
+ACTIVATIONS = {
+    "linear": Activation(lambda x, alpha: x, 0.0, 1.0, homogeneous=True),
+    "relu": Activation(lambda x, alpha: F.relu(x), 0.0, SQRT2, homogeneous=True),
+    "lrelu": Activation(F.leaky_relu, 0.2, SQRT2, homogeneous=True),
+    "tanh": Activation(lambda x, alpha: torch.tanh(x), 0.0, 1.0),
+    "sigmoid": Activation(lambda x, alpha: torch.sigmoid(x), 0.0, 1.0),
+    "elu": Activation(lambda x, alpha: F.elu(x), 0.0, 1.0),
+    "selu": Activation(lambda x, alpha: F.selu(x), 0.0, 1.0),
+    "softplus": Activation(lambda x, alpha: F.softplus(x), 0.0, 1.0),
+    "swish": Activation(lambda x, alpha: x * torch.sigmoid(x), 0.0, SQRT2),
+}
+"""The activations by name."""
+
+
+def bias_act(
+    x: Tensor,
+    b: Tensor | None = None,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """`clamp(gain * act(x + b))`, of the shape and type of `x`.
+
+    b: [x.shape[dim]], added along `dim`. alpha: slope of "lrelu" below zero. gain: factor after the
+    activation; None takes the activation's own. clamp: largest absolute value of the result; None for no limit.
+
+    Differentiable any number of times. Raises ValueError for an unknown activation or a bias of the wrong size.
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f"act={act!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+    activation = ACTIVATIONS[act]
+    alpha = activation.alpha if alpha is None else alpha
+    gain = activation.gain if gain is None else gain
+    if b is not None:
+        if b.shape != (x.shape[dim],):
+            raise ValueError(f"b has shape {list(b.shape)}, but x has {x.shape[dim]} entries along dim {dim}")
+        b = b.to(x.dtype).reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
+
+    if activation.homogeneous and gain > 0:
+        # The gain moves in front of the activation, where it costs no pass over the data of its own.
+        if b is not None:
+            x = torch.add(b * gain, x, alpha=gain)
+        elif gain != 1:
+            x = x * gain
+        x = activation.function(x, alpha)
+    else:
+        x = activation.function(x if b is None else x + b, alpha)
+        x = x if gain == 1 else x * gain
+    return x if clamp is None else x.clamp(-clamp, clamp)
