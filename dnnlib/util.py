@@ -53,15 +53,16 @@ class Logger:
 
 
 class _Tee:
-    """A text stream that writes to a terminal and to a file."""
+    """A text stream that writes to a terminal at once and, line by line, to a file."""
 
     def __init__(self, terminal: TextIO, file: TextIO):
-        self._terminal, self._file = terminal, file
+        self._terminal, self._file, self._line = terminal, file, ""
 
     def write(self, text: str) -> int:
         self._terminal.write(text)
-        if "\r" not in text and not self._file.closed:
-            self._file.write(text)
+        *lines, self._line = (self._line + text).split("\n")
+        if lines and not self._file.closed:
+            self._file.writelines(line.rsplit("\r", 1)[-1] + "\n" for line in lines)
             self._file.flush()
         return len(text)
 
