@@ -12,23 +12,19 @@ from torch.nn import functional as F
 
 
 class Activation(NamedTuple):
-    """An activation: its function of (x, alpha), the alpha and the gain that apply where none is given.
-
-    `homogeneous` says that function(s * x) = s * function(x) for every s > 0.
-    """
+    """An activation: its function of (x, alpha), and the alpha and the gain that apply where none is given."""
 
     function: Callable[[Tensor, float], Tensor]
     alpha: float
     gain: float
-    homogeneous: bool = False
 
 
 SQRT2 = math.sqrt(2)
 
 ACTIVATIONS = {
-    "linear": Activation(lambda x, alpha: x, 0.0, 1.0, homogeneous=True),
-    "relu": Activation(lambda x, alpha: F.relu(x), 0.0, SQRT2, homogeneous=True),
-    "lrelu": Activation(F.leaky_relu, 0.2, SQRT2, homogeneous=True),
+    "linear": Activation(lambda x, alpha: x, 0.0, 1.0),
+    "relu": Activation(lambda x, alpha: F.relu(x), 0.0, SQRT2),
+    "lrelu": Activation(F.leaky_relu, 0.2, SQRT2),
     "tanh": Activation(lambda x, alpha: torch.tanh(x), 0.0, 1.0),
     "sigmoid": Activation(lambda x, alpha: torch.sigmoid(x), 0.0, 1.0),
     "elu": Activation(lambda x, alpha: F.elu(x), 0.0, 1.0),
@@ -65,14 +61,24 @@ def bias_act(
             raise ValueError(f"b has shape {list(b.shape)}, but x has {x.shape[dim]} entries along dim {dim}")
         b = b.to(x.dtype).reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
 
-    if activation.homogeneous and gain > 0:
-        # The gain moves in front of the activation, where it costs no pass over the data of its own.
-        if b is not None:
-            x = torch.add(b * gain, x, alpha=gain)
-        elif gain != 1:
-            x = x * gain
-        x = activation.function(x, alpha)
+    slope = {"linear": 1.0, "relu": 0.0, "lrelu": alpha}.get(act)
+    if slope is not None and gain > 0:
+        x = _scaled_rectifier(x, b, slope, gain)
     else:
         x = activation.function(x if b is None else x + b, alpha)
         x = x if gain == 1 else x * gain
     return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+def _scaled_rectifier(x: Tensor, b: Tensor | None, slope: float, gain: float) -> Tensor:
+    """`gain * (x + b)`, times `slope` where that is negative: two passes over the data and one new tensor.
+
+    A positive gain commutes with the rectifier, so that it can go into the addition. The rectifier then
+    overwrites the sum, which nothing else needs: its derivatives follow from the sign of the result.
+    """
+    is_new = b is not None or gain != 1
+    if b is not None:
+        x = torch.add(b * gain, x, alpha=gain)
+    elif gain != 1:
+        x = x * gain
+    return x if slope == 1 else F.leaky_relu(x, slope, inplace=is_new and slope >= 0)

@@ -40,13 +40,12 @@ def conv2d_resample(
     rows, columns = w.shape[2:]
     is_pointwise = rows == columns == 1
 
-    if is_pointwise and up == 1:
-        # A pointwise kernel commutes with the filter, so that it need only see the pixels that stay.
-        if down > 1 or any((left, right, top, bottom)):
-            x = upfirdn2d(x, f if down > 1 else None, down=down, padding=(left, right, top, bottom))
-        return _correlate(x, w, groups, flip=not flip_weight)
-    if is_pointwise and down == 1:
-        x = _correlate(x, w, groups, flip=not flip_weight)
+    # A pointwise kernel commutes with the filter, so that it need only see the fewer pixels.
+    if is_pointwise and down > up == 1:
+        x = upfirdn2d(x, f, down=down, padding=(left, right, top, bottom))
+        return _correlate(x, w, groups)
+    if is_pointwise and up > down == 1:
+        x = _correlate(x, w, groups)
         return upfirdn2d(x, f, up=up, padding=(left, right, top, bottom), gain=up**2)
     if up > 1:
         # Unpadded, the transposed convolution widens the image by the kernel; the filter's padding makes up for it.
