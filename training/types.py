@@ -154,7 +154,7 @@ class RayMarch:
         return self.weights.sum(dim=2, keepdim=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RenderOutput(Mapping):
     """One synthesis: pictures in [-1, 1], depth in scene units, opacity in [0, 1].
 

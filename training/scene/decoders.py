@@ -1,0 +1,86 @@
+"""Point decoders: from interpolated features to raw density and colour features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torch_utils.ops.bias_act import bias_act
+from training.layers import EqualizedLinear
+from training.types import FieldSamples
+
+COLOR_MARGIN = 0.001
+
+
+def bounded_color(x: Tensor) -> Tensor:
+    """Sigmoid stretched to (-0.001, 1.001), so that the ends of [0, 1] are reached (mip-NeRF, appendix)."""
+    return torch.sigmoid(x) * (1 + 2 * COLOR_MARGIN) - COLOR_MARGIN
+
+
+@dataclass(frozen=True)
+class JointDecoderConfig:
+    """One hidden layer, one output layer for density and colour features (EG3D)."""
+
+    kind: Literal["joint"] = "joint"
+    hidden: int = 64
+    lr_multiplier: float = 1.0
+
+    def build(self, in_features: int, out_features: int) -> JointDecoder:
+        """The decoder for features of a scene."""
+        return JointDecoder(self, in_features, out_features)
+
+
+class JointDecoder(nn.Module):
+    """Mean features -> raw density and bounded colour features through one small network."""
+
+    def __init__(self, config: JointDecoderConfig, in_features: int, out_features: int):
+        super().__init__()
+        self.hidden = EqualizedLinear(in_features, config.hidden, lr_multiplier=config.lr_multiplier)
+        self.out = EqualizedLinear(config.hidden, 1 + out_features, lr_multiplier=config.lr_multiplier)
+
+    def forward(self, features: Float[Tensor, "n points in_features"]) -> FieldSamples:
+        out = self.out(nn.functional.softplus(self.hidden(features)))
+        return FieldSamples(out[..., :1], bounded_color(out[..., 1:]))
+
+
+@dataclass(frozen=True)
+class SplitDecoderConfig:
+    """One hidden layer, a head for colour features and one for density that starts at zero (BallGAN).
+
+    density_activation: what the density head ends with.
+    """
+
+    kind: Literal["split"] = "split"
+    hidden: int = 64
+    density_activation: Literal["linear", "relu", "lrelu"] = "linear"
+
+    def build(self, in_features: int, out_features: int) -> SplitDecoder:
+        """The decoder for features of a scene."""
+        return SplitDecoder(self, in_features, out_features)
+
+
+class SplitDecoder(nn.Module):
+    """Mean features -> raw density and bounded colour features through separate heads.
+
+    The zero initialization of the density head makes an untrained scene evenly translucent.
+    """
+
+    def __init__(self, config: SplitDecoderConfig, in_features: int, out_features: int):
+        super().__init__()
+        self.density_activation = config.density_activation
+        self.hidden = EqualizedLinear(in_features, config.hidden)
+        self.color = EqualizedLinear(config.hidden, out_features)
+        self.density = EqualizedLinear(config.hidden, 1)
+        nn.init.zeros_(self.density.weight)
+
+    def forward(self, features: Float[Tensor, "n points in_features"]) -> FieldSamples:
+        hidden = nn.functional.softplus(self.hidden(features))
+        density = bias_act(self.density(hidden), act=self.density_activation)
+        return FieldSamples(density, bounded_color(self.color(hidden)))
+
+
+DecoderConfig = JointDecoderConfig | SplitDecoderConfig
