@@ -6,10 +6,11 @@ import hashlib
 import os
 import tempfile
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dnnlib.download import download
 
 CACHE_VARIABLE = "GAN3D_CACHE"
 BLOCK_BYTES = 2**20
@@ -74,23 +75,10 @@ def fetch(source: str | os.PathLike, sha256: str | None = None) -> Path:
         path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-{base}"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            _download(name, path)
+            download(name, path)
     if sha256 is not None and (found := sha256_of(path)) != sha256.lower():
         raise ValueError(f"{path}: SHA-256 is {found}, expected {sha256.lower()}; delete the file and fetch it again")
     return path
-
-
-def _download(url: str, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        try:
-            with urllib.request.urlopen(url, timeout=60) as response, open(temporary, "wb") as file:
-                expected = int(response.headers.get("Content-Length") or 0)
-                while block := response.read(BLOCK_BYTES):
-                    file.write(block)
-        except OSError as error:
-            raise ConnectionError(f"{url}: {error}") from error
-        if expected and temporary.stat().st_size != expected:
-            raise ConnectionError(f"{url}: got {temporary.stat().st_size} of {expected} bytes; try again")
 
 
 def _umask() -> int:
