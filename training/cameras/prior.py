@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ FRONT = math.pi / 2
 """Azimuth and polar angle of the frontal view: the camera stands on the +z axis."""
 
 
+@runtime_checkable
 class CameraPrior(Protocol):
     """Where the cameras of generated pictures come from."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from training.rendering.sampling import (
 from training.types import FieldSamples, Layer, RayMarch, Rays, RenderSettings
 
 
+@runtime_checkable
 class PointField(Protocol):
     """Anything that has a density and features at points."""
 

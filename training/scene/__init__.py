@@ -5,7 +5,7 @@ A scene turns style rows into a `Field`, once; the field answers density and fea
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from training.types import FieldSamples
 SceneConfig = TriplaneConfig
 
 
+@runtime_checkable
 class Field(Protocol):
     """Density and features at points of scenes that have been built."""
 
