@@ -15,7 +15,7 @@ from training.mapping import MappingConfig, MappingNetwork
 from training.rendering.renderer import RendererConfig, composite, render
 from training.scene import Field, SceneConfig
 from training.scene.triplane import TriplaneConfig
-from training.types import LABEL_SIZE, Camera, Latents, Layer, NoiseMode, RenderOutput, RenderSettings
+from training.types import LABEL_SIZE, Camera, Latents, Layer, NoiseMode, RayMarch, RenderOutput, RenderSettings
 from training.upsampling import SuperresolutionConfig, UpsamplerConfig
 
 
@@ -187,11 +187,20 @@ class Generator(nn.Module):
         """
         camera = as_camera(c)
         settings = settings or RenderSettings(self.raw_resolution)
-        rays = make_rays(camera, settings)
         field = field or self.field(latents, noise_mode)
-        march = render(field, rays, self.config.renderer, settings, self.config.scene.box_warp)
-        rays_behind = rays if background_camera is None else make_rays(as_camera(background_camera), settings)
-        behind = self.background(latents.background, rays_behind)
+        march = render(field, make_rays(camera, settings), self.config.renderer, settings, self.config.scene.box_warp)
+        return self.compose(march, latents, camera if background_camera is None else background_camera, settings, layer)
+
+    def compose(
+        self,
+        march: RayMarch,
+        latents: Latents,
+        background_camera: Camera | Float[Tensor, "n 25"],
+        settings: RenderSettings,
+        layer: Layer = "full",
+    ) -> RenderOutput:
+        """The picture of rays that have been marched: one march serves any number of layers and backgrounds."""
+        behind = self.background(latents.background, make_rays(as_camera(background_camera), settings))
         features, depth = composite(march, behind, self.background.backdrop, layer, self.config.renderer)
 
         def picture(values: Tensor) -> Tensor:
