@@ -9,9 +9,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-install_import_hook("training", "beartype.beartype")
+check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is
+install_import_hook("training", "tests.conftest.check_types")
 torch.set_num_threads(1)
 
 LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost", ""}
