@@ -18,25 +18,17 @@ PLANE_AXES = {
 """Coordinates (column, row) that each of three planes spans. The published planes 1 and 2 span the same axes."""
 
 
-def bilinear_taps(
-    uv: Float[Tensor, "*points 2"], width: int, height: int
-) -> tuple[Int[Tensor, "*points 4"], Float[Tensor, "*points 4"]]:
-    """Indices (row-major) and weights of the four pixels around points of [-1, 1]^2.
+def grid_cells(
+    position: Float[Tensor, "*points"], size: int
+) -> tuple[Int[Tensor, "*points"], Float[Tensor, "*points"]]:
+    """Cell and place in the cell of positions on one axis of a grid, with a border of one zero beyond either end.
 
-    -1 and 1 are the outer borders of the image (pixel centres lie half a pixel inside); beyond them the image is
-    zero, so that a neighbour outside has weight 0.
+    Positions are in pixels, 0 at the first pixel centre. The cell is the index of its lower end in the grid with its
+    border, so it is never negative. Positions beyond the border are moved to it, where everything is zero.
     """
-    size = torch.tensor([width, height], device=uv.device, dtype=uv.dtype)
-    position = ((uv + 1) * size - 1) * 0.5
-    low = position.detach().floor()
-    fraction = position - low
-    index = torch.stack([low, low + 1], dim=-1)
-    inside = (index >= 0) & (index < size[:, None])
-    weight = torch.stack([1 - fraction, fraction], dim=-1) * inside
-    index = torch.minimum(index.clamp(min=0), size[:, None] - 1).long()
-    taps = index[..., 1, :, None] * width + index[..., 0, None, :]
-    weights = weight[..., 1, :, None] * weight[..., 0, None, :]
-    return taps.flatten(-2), weights.flatten(-2)
+    position = position.clamp(-1, size) + 1
+    low = position.detach().floor().clamp(max=size)
+    return low.long(), position - low
 
 
 def gather_rows(
@@ -55,8 +47,9 @@ def gather_rows(
 
 
 def plane_table(planes: Float[Tensor, "n planes channels height width"]) -> Float[Tensor, "n rows channels"]:
-    """Planes as a table of pixels: plane by plane, row-major."""
-    return planes.permute(0, 1, 3, 4, 2).flatten(1, 3).contiguous()
+    """Planes as a table of pixels, plane by plane and row by row, each plane with a border of zeros."""
+    padded = torch.nn.functional.pad(planes, (1, 1, 1, 1))
+    return padded.permute(0, 1, 3, 4, 2).flatten(1, 3).contiguous()
 
 
 def sample_planes(
@@ -65,8 +58,18 @@ def sample_planes(
     axes: tuple[tuple[int, int], ...],
     resolution: int,
 ) -> Float[Tensor, "n points channels"]:
-    """Mean over the planes of the features at points of [-1, 1]^3, each projected along the axis its plane lacks."""
-    uv = torch.stack([points[..., pair] for pair in axes], dim=2)
-    taps, weights = bilinear_taps(uv, resolution, resolution)
-    taps = taps + torch.arange(len(axes), device=taps.device)[:, None] * resolution**2
-    return gather_rows(table, taps.flatten(2), weights.flatten(2) / len(axes))
+    """Mean over the planes of the features at points of [-1, 1]^3, each projected along the axis its plane lacks.
+
+    -1 and 1 are the outer borders of a plane, half a pixel beyond the first and last pixel centre; a plane is zero
+    outside.
+    """
+    cell, fraction = grid_cells(((points + 1) * resolution - 1) / 2, resolution)
+    columns, rows = [list(names) for names in zip(*axes, strict=True)]
+    stride = resolution + 2
+    plane_start = torch.arange(len(axes), device=points.device) * stride**2
+    corner = cell[..., rows] * stride + cell[..., columns] + plane_start
+    taps = corner[..., None] + torch.tensor([0, 1, stride, stride + 1], device=points.device)
+
+    ends = torch.stack([1 - fraction, fraction], dim=-1)
+    weights = (ends / len(axes))[..., rows, :, None] * ends[..., columns, None, :]
+    return gather_rows(table, taps.flatten(2), weights.flatten(2))

@@ -14,7 +14,7 @@ from training.scene.lookup import PLANE_AXES, plane_table, sample_planes
 from training.synthesis import BackboneConfig, SynthesisNetwork
 from training.types import FieldSamples, NoiseMode
 
-POINTS_PER_CHUNK = 2**18
+POINTS_PER_CHUNK = 2**16
 
 
 @dataclass(frozen=True)
