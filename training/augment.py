@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from torch_utils import random
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
 
 
@@ -131,13 +132,13 @@ class Draws:
         """Numbers in [0, 1)."""
         if self.percentile is not None:
             return torch.full([self.count], self.percentile, device=self.device)
-        return torch.rand(self.count, device=self.device)
+        return random.uniform([self.count], self.device)
 
     def normal(self) -> Tensor:
         """Standard normal numbers; the percentile counts on the scale of the published code, sqrt(2) narrower."""
         if self.percentile is not None:
             return torch.full([self.count], 2 * self.percentile - 1, device=self.device).erfinv()
-        return torch.randn(self.count, device=self.device)
+        return random.normal([self.count], self.device)
 
     def gate(self, strength: float, value: Tensor, otherwise: float) -> Tensor:
         """`value` in those samples in which a transform of this strength happens, `otherwise` in the others."""
@@ -147,7 +148,7 @@ class Draws:
         """The same with a probability of its own."""
         if self.percentile is not None:
             return value
-        happens = torch.rand(self.count, device=self.device) < probability
+        happens = self.uniform() < probability
         return torch.where(happens, value, otherwise)
 
 

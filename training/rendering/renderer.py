@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_utils import random
 from training.background.solid import BackgroundSamples
 from training.rendering.quadrature import expected_depth, midpoint_weights, sample_weights, weighted_features
 from training.rendering.sampling import (
@@ -93,7 +94,7 @@ def query(field: PointField, rays: Rays, depths: Float[Tensor, "n rays samples"]
     samples = field(points.flatten(1, 2), directions.flatten(1, 2))
     if density_noise == 0:
         return samples
-    noise = torch.randn_like(samples.density) * density_noise
+    noise = random.normal(samples.density.shape, samples.density.device) * density_noise
     return FieldSamples(samples.density + noise, samples.features)
 
 

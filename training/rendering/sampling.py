@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_utils import random
 from training.types import Jitter, Rays
 
 PDF_FLOOR = 1e-5
@@ -14,7 +15,7 @@ WEIGHT_FLOOR = 0.01
 
 def uniform_draws(shape: tuple[int, ...], jitter: Jitter, device: torch.device) -> Tensor:
     """Numbers of [0, 1): random, or one half everywhere where the render is to be deterministic."""
-    return torch.rand(shape, device=device) if jitter == "uniform" else torch.full(shape, 0.5, device=device)
+    return random.uniform(shape, device) if jitter == "uniform" else torch.full(shape, 0.5, device=device)
 
 
 def box_limits(rays: Rays, side: float) -> tuple[Float[Tensor, "n rays 1"], Float[Tensor, "n rays 1"]]:
@@ -83,7 +84,7 @@ def importance_depths(
     cdf = torch.cat([torch.zeros_like(cdf[..., :1]), cdf], dim=-1)
     edges = (depths[..., 1:] + depths[..., :-1]) / 2
     if jitter == "uniform":
-        u = torch.rand(*depths.shape[:-1], count, device=depths.device)
+        u = random.uniform((*depths.shape[:-1], count), depths.device)
     else:
         u = ((torch.arange(count, device=depths.device) + 0.5) / count).expand(*depths.shape[:-1], count).contiguous()
     return invert_cdf(cdf, edges, u)
