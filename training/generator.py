@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.background import BackgroundConfig, SolidConfig
+from training.background import Background, BackgroundConfig, SolidConfig
 from training.cameras.camera import make_rays
 from training.cameras.prior import ViewConfig
 from training.mapping import MappingConfig, MappingNetwork
@@ -58,11 +58,11 @@ class GeneratorMapping(nn.Module):
     or is passed on as it is.
     """
 
-    def __init__(self, config: GeneratorConfig, scene_ws: int, upsampler_ws: int, background: nn.Module):
+    def __init__(self, config: GeneratorConfig, scene_ws: int, upsampler_ws: int, background: Background):
         super().__init__()
         self.config, self.scene_ws, self.upsampler_ws = config.mapping, scene_ws, upsampler_ws
-        self.c_dim, self.z_dims = config.c_dim, (config.z_dim, int(background.z_dim))
-        self.background_ws = int(background.num_ws)
+        self.c_dim, self.z_dims = config.c_dim, (config.z_dim, background.z_dim)
+        self.background_ws = background.num_ws
         self.scene = MappingNetwork(
             config.z_dim,
             config.c_dim,
@@ -72,9 +72,9 @@ class GeneratorMapping(nn.Module):
             embed_features=config.mapping.embed_features,
             lr_multiplier=config.mapping.lr_multiplier,
         )
-        if background.styled:
-            layers = background.config.texture.mapping_layers
-            self.background = MappingNetwork(background.z_dim, 0, background.w_dim, layers)
+        self.background: MappingNetwork | None = None
+        if background.mapping_layers:
+            self.background = MappingNetwork(background.z_dim, 0, background.w_dim, background.mapping_layers)
 
     def forward(
         self,
@@ -110,8 +110,8 @@ class GeneratorMapping(nn.Module):
         return as_label(c) * self.config.label_scale
 
     def _background(self, z: Tensor, psi: float, cutoff: int | None, background_psi: float | None) -> Tensor:
-        if not hasattr(self, "background"):
-            return z[:, None, :] if z.shape[1] else z.new_zeros(len(z), 0, 0)
+        if self.background is None:
+            return z[:, None] if z.shape[1] else z.new_zeros(len(z), 0, 0)
         psi = psi if background_psi is None else background_psi
         return self.background.rows(self.background(z, None), self.background_ws, psi, cutoff)
 
@@ -187,7 +187,11 @@ class Generator(nn.Module):
         """
         camera = as_camera(c)
         settings = settings or RenderSettings(self.raw_resolution)
-        field = field or self.field(latents, noise_mode)
+        if len(camera) != len(latents):
+            raise ValueError(
+                f"{len(camera)} cameras for {len(latents)} latents; `Latents.expand` and `Field.expand` repeat one"
+            )
+        field = self.field(latents, noise_mode) if field is None else field
         march = render(field, make_rays(camera, settings), self.config.renderer, settings, self.config.scene.box_warp)
         return self.compose(march, latents, camera if background_camera is None else background_camera, settings, layer)
 

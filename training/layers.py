@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter
 
@@ -59,6 +58,10 @@ class EqualizedConv2d(nn.Module):
     A frozen layer holds its weights as buffers, so that no optimizer sees them (Freeze-D).
     """
 
+    weight: Tensor
+    bias: Tensor | None
+    resample_filter: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -73,11 +76,11 @@ class EqualizedConv2d(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
-        self.activation, self.down, self.gain = activation, down, gain
+        self.activation, self.down = activation, down
         self.conv_clamp = None if conv_clamp is None else conv_clamp * gain
         self.padding = kernel_size // 2
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
-        self.activation_gain = gain * (math.sqrt(2) if activation == "lrelu" else 1.0)
+        self.activation_gain = ACTIVATIONS[activation].gain * gain
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS), persistent=False)
         weight = torch.randn(out_channels, in_channels, kernel_size, kernel_size)
         values = {"weight": weight, "bias": torch.zeros(out_channels) if bias else None}
@@ -136,24 +139,25 @@ def modulated_conv2d(
 
 def _guard_half(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
     """Weights and styles scaled so that float16 sums cannot overflow; demodulation cancels both factors."""
-    fan_in = np.prod(weight.shape[1:])
+    fan_in = weight[0].numel()
     weight = weight / (math.sqrt(fan_in) * weight.abs().amax(dim=(1, 2, 3), keepdim=True))
     return weight, styles / styles.abs().amax(dim=1, keepdim=True)
 
 
 def minibatch_std(
-    x: Float[Tensor, "n channels height width"], group_size: int | None, num_channels: int = 1
-) -> Float[Tensor, "n more_channels height width"]:
-    """The input with extra channels that hold the standard deviation over groups of samples.
+    x: Float[Tensor, "n channels height width"], group_size: int | None
+) -> Float[Tensor, "n channels+1 height width"]:
+    """The input with one more channel that holds the standard deviation over groups of samples.
 
-    Sample i belongs to group i mod (n / group size). The deviation is averaged over channels and pixels.
+    A group has `group_size` samples (None, or a smaller batch: all of it); sample i belongs to group
+    i mod (n / group size). The deviation is averaged over channels and pixels (Karras et al. 2018, section 3).
     Raises ValueError where the batch does not divide into groups.
     """
     n, channels, height, width = x.shape
     group = n if group_size is None else min(group_size, n)
     if n % group:
         raise ValueError(f"batch of {n} does not divide into minibatch-std groups of {group} (--mbstd-group)")
-    grouped = x.reshape(group, -1, num_channels, channels // num_channels, height, width)
-    deviation = (grouped.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(2, 3, 4))
-    deviation = deviation.reshape(-1, num_channels, 1, 1).repeat(group, 1, height, width)
+    grouped = x.reshape(group, n // group, channels, height, width)
+    deviation = (grouped.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    deviation = deviation.reshape(-1, 1, 1, 1).repeat(group, 1, height, width)
     return torch.cat([x, deviation.to(x.dtype)], dim=1)

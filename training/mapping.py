@@ -31,7 +31,12 @@ class MappingConfig:
 
 
 class MappingNetwork(nn.Module):
-    """Maps a latent, and a label where it has one, to one style w; keeps the running average of w."""
+    """Maps a latent, a label or both to one style w, and keeps the running average of w.
+
+    z_dim or c_dim is 0 where there is no latent or no label; `forward` then takes None in its place.
+    """
+
+    w_avg: Tensor
 
     def __init__(
         self,
@@ -61,8 +66,8 @@ class MappingNetwork(nn.Module):
         self, z: Float[Tensor, "n z_dim"] | None, c: Float[Tensor, "n c_dim"] | None, update_average: bool = False
     ) -> Float[Tensor, "n w_dim"]:
         """Styles w. With `update_average` the running average moves towards their mean."""
-        inputs = [] if not self.z_dim or z is None else [normalize_second_moment(z)]
-        if self.c_dim:
+        inputs = [] if z is None else [normalize_second_moment(z)]
+        if c is not None:
             inputs.append(normalize_second_moment(self.embed(c.float())))
         x = torch.cat(inputs, dim=1)
         for name in self.layer_names:

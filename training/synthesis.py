@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torch_utils import random
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 from training.layers import RESAMPLE_TAPS, EqualizedLinear, modulated_conv2d
@@ -58,6 +59,9 @@ class BackboneConfig:
 class SynthesisLayer(nn.Module):
     """Styled convolution with noise, bias and leaky ReLU; doubles the resolution where `up` is 2."""
 
+    noise_const: Tensor
+    resample_filter: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -97,7 +101,7 @@ class SynthesisLayer(nn.Module):
             return None
         if mode == "const":
             return self.noise_const * self.noise_strength
-        maps = torch.randn([n, 1, self.resolution, self.resolution], device=self.noise_const.device)
+        maps = random.normal([n, 1, self.resolution, self.resolution], self.noise_const.device)
         return maps * self.noise_strength
 
 
@@ -136,6 +140,8 @@ class SynthesisBlock(nn.Module):
     The first block of a network starts from a learned constant (in_channels 0) and has one convolution. `up` is 1
     where the block stays at the resolution of its input.
     """
+
+    resample_filter: Tensor
 
     def __init__(
         self,
@@ -206,10 +212,12 @@ class SynthesisNetwork(nn.Module):
         self, ws: Float[Tensor, "n num_ws w_dim"], noise_mode: NoiseMode = "random"
     ) -> Float[Tensor, "n img_channels resolution resolution"]:
         """Output of the last block; the row of a block's output is also that of the next block's first convolution."""
-        x = image = None
+        x: Tensor | None = None
+        image: Tensor | None = None
         row = 0
         for name in self.block_names:
             block = getattr(self, name)
             x, image = block(x, image, ws[:, row : row + block.num_convs + 1], noise_mode)
             row += block.num_convs
+        assert image is not None
         return image

@@ -6,9 +6,9 @@ height, width, layers. Units: scene units, radians, pixels, kimg (thousands of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -118,7 +118,7 @@ class Latents:
         """One latent seen `count` times, without copying."""
         return self._map(lambda rows_of_part: rows_of_part.expand(count, -1, -1))
 
-    def _map(self, change) -> Latents:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Latents:
         return Latents(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
 
 
@@ -168,7 +168,7 @@ class RenderOutput(Mapping):
     march: RayMarch
     patch: Patch | None = None
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         if name not in self:
             raise KeyError(f"{name!r}; a RenderOutput has {', '.join(self)}")
         return getattr(self, name)
@@ -176,7 +176,7 @@ class RenderOutput(Mapping):
     def __contains__(self, name: object) -> bool:
         return name in tuple(self)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return (f.name for f in fields(self))
 
     def __len__(self) -> int:

@@ -38,7 +38,7 @@ class SolidBackground(nn.Module):
     z_dim = 0
     w_dim = 0
     num_ws = 0
-    styled = False
+    mapping_layers = 0
 
     def __init__(self, config: SolidConfig, features: int):
         super().__init__()

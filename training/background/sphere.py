@@ -100,6 +100,8 @@ def encode_angles(
     if encoding == "raw":
         return v
     if encoding == "gauss":
+        if gaussian is None:
+            raise ValueError('the encoding "gauss" needs its matrix')
         q = math.pi * v @ gaussian
         return torch.cat([q.sin(), q.cos()], dim=-1)
     multiples = math.pi * 2.0 ** torch.arange(FREQUENCIES, device=v.device, dtype=v.dtype)
@@ -178,17 +180,21 @@ class PlainTexture(nn.Module):
 class SphereBackground(nn.Module):
     """Features where rays leave the sphere."""
 
+    gaussian: Tensor | None
+    texture: StyledTexture | PlainTexture
+
     def __init__(self, config: SphereConfig, features: int):
         super().__init__()
         self.config = config
         self.z_dim = config.z_dim
         self.backdrop = float(config.white_back)
-        self.styled = isinstance(config.texture, StyledTextureConfig)
         encoded = encoded_size(config.encoding)
         if isinstance(config.texture, StyledTextureConfig):
+            self.mapping_layers = config.texture.mapping_layers
             self.w_dim, self.num_ws = config.texture.w_dim, config.num_layers + 1
             self.texture = StyledTexture(encoded, features, config, self.w_dim)
         else:
+            self.mapping_layers = 0
             self.w_dim, self.num_ws = config.z_dim, 1
             self.texture = PlainTexture(encoded, features, config)
         gaussian = None

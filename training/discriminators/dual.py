@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torch_utils import random
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
 from training.discriminators.blocks import Trunk, TrunkConfig
 from training.layers import RESAMPLE_TAPS
@@ -57,11 +58,13 @@ def filtered_resizing(
 
 def noisy_labels(c: Float[Tensor, "n c_dim"], amount: float) -> Float[Tensor, "n c_dim"]:
     """Labels with noise in proportion to their spread over the batch; the caller's labels stay as they are."""
-    return c + torch.randn_like(c) * c.std(dim=0) * amount if len(c) > 1 else c
+    return c + random.normal(c.shape, c.device) * c.std(dim=0) * amount if len(c) > 1 else c
 
 
 class DualDiscriminator(nn.Module):
     """Logits of picture and raw picture, conditioned on the camera."""
+
+    resample_filter: Tensor
 
     def __init__(self, config: DualDiscriminatorConfig, img_resolution: int, c_dim: int = LABEL_SIZE):
         super().__init__()
