@@ -1,0 +1,352 @@
+"""One snapshot under evaluation: which pictures are drawn, seen by which network, compared with which real ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from metrics.features import Detector, Detectors
+from metrics.statistics import Moments
+from metrics.store import Store
+from metrics.workers import batches_of, gather_batches, share
+from torch_utils import distributed
+from training.cameras.prior import CameraPrior
+from training.dataset import ImageDataset
+from training.types import Jitter, Latents, Layer, NoiseMode, RenderOutput, RenderSettings
+
+T = TypeVar("T")
+REAL_BATCH = 64
+KEPT_PICTURES = 10_000
+"""Features of that many generated pictures stay in memory, so that metrics of the same count share them."""
+
+
+class MetricError(ValueError):
+    """A metric that cannot be computed as asked for; the message says why and what to do."""
+
+
+class GeneratorLike(Protocol):
+    """What metrics use of a generator; `training.generator.Generator` has it."""
+
+    z_dim: int
+    img_resolution: int
+    raw_resolution: int
+    training: bool
+
+    def mapping(
+        self, z: Tensor, c: Tensor, truncation_psi: float = 1, truncation_cutoff: int | None = None
+    ) -> Latents: ...
+
+    def synthesis(
+        self,
+        latents: Latents,
+        c: Tensor,
+        settings: RenderSettings | None = None,
+        *,
+        layer: Layer = "full",
+        noise_mode: NoiseMode = "random",
+    ) -> RenderOutput: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How generated pictures are drawn: part of every result.
+
+    Picture i depends on `seed` and i alone, batch by batch for the noise, not on the number of processes.
+    """
+
+    seed: int = 0
+    batch: int = 16
+    truncation_psi: float = 1.0
+    truncation_cutoff: int | None = None
+    noise_mode: NoiseMode = "random"
+    jitter: Jitter = "center"
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch of what is generated: the numbers of its pictures, their latents `n z` and camera labels `n 25`."""
+
+    numbers: range
+    z: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass
+class Evaluation:
+    """A generator, a data set and the means to compare them; every metric is a function of this and its name.
+
+    `cameras` replaces the labels of a data set that has none.
+    """
+
+    generator: GeneratorLike
+    dataset: ImageDataset
+    detectors: Detectors
+    store: Store
+    sampling: Sampling = field(default_factory=Sampling)
+    cameras: CameraPrior | None = None
+    device: torch.device | str = "cpu"
+    progress: bool = True
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    used: dict[str, Any] = field(default_factory=dict)
+    _kept: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False)
+    _whole: list[ImageDataset] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        size, wanted = self.dataset.resolution, self.generator.img_resolution
+        if size != wanted:
+            raise MetricError(
+                f"the generator makes pictures of {wanted}x{wanted} but the data set {self.dataset.archive.path} holds "
+                f"{size}x{size}; give the data that it was trained on, or convert it with dataset_tool.py"
+            )
+        if not self.dataset.has_labels and self.cameras is None:
+            raise MetricError(
+                f"{self.dataset.archive.path} has no camera labels, and pictures are generated from the cameras of the "
+                "data set; give a labelled one, or train with a camera prior"
+            )
+
+    # What was used and what it cost
+
+    def begin(self) -> None:
+        """Forgets cost, warnings and record of the metric before, not what metrics share."""
+        self.seconds, self.warnings, self.used = {}, [], {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time of the block to the named stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def warn(self, text: str) -> None:
+        """Keeps a sentence for the result line and prints it."""
+        if distributed.is_main() and text not in self.warnings:
+            self.warnings.append(text)
+            tqdm.write(f"Note: {text}.")
+
+    def lead(self, compute: Callable[[], T], stage: str = "distance") -> T:
+        """A value that the leading process computes, on all; a MetricError there is raised everywhere."""
+        value, error = None, None
+        if distributed.is_main():
+            try:
+                with self.stage(stage):
+                    value = compute()
+            except MetricError as caught:
+                error = str(caught)
+        value, error = distributed.broadcast_object((value, error))
+        if error is not None:
+            raise MetricError(error)
+        return value
+
+    def detector(self, name: str) -> Detector:
+        """The feature network of that name; its identity goes into the result."""
+        with self.stage("load detector"):
+            detector = self.detectors.get(name)
+        self.used["detector"] = detector.describe()
+        return detector
+
+    # Real pictures
+
+    def real_dataset(self, full: bool) -> ImageDataset:
+        """The data set as configured, or all of its pictures without mirrored copies."""
+        config = self.dataset.config
+        if not full or (not config.mirror and config.max_size is None):
+            return self.dataset
+        if not self._whole:
+            self._whole.append(ImageDataset(replace(config, mirror=False, max_size=None)))
+        return self._whole[0]
+
+    def real_moments(self, detector: Detector, count: int | None, full: bool) -> Moments:
+        """Moments of the features of real pictures: `count` of them, or all (None)."""
+        dataset, chosen = self._choose(count, full)
+
+        def compute() -> dict[str, np.ndarray]:
+            own = [Moments.of(rows) for rows in self._look(dataset, chosen, detector)]
+            parts = distributed.gather_objects(Moments.merge(own) if own else None)
+            total = Moments.merge([part for part in parts if part is not None])
+            return {"count": np.array(total.count), "mean": total.mean, "scatter": total.scatter}
+
+        kept = self._keep("moments", dataset, chosen, detector, compute)
+        return Moments(int(kept["count"]), kept["mean"], kept["scatter"])
+
+    def real_features(self, detector: Detector, count: int | None, full: bool) -> np.ndarray:
+        """Features of real pictures `n d`; the leading process maps them from disk once they are kept."""
+        dataset, chosen = self._choose(count, full)
+
+        def compute() -> dict[str, np.ndarray]:
+            own = list(self._look(dataset, chosen, detector))
+            return {"features": gather_batches(own, batches_of(len(chosen), REAL_BATCH))}
+
+        return self._keep("features", dataset, chosen, detector, compute)["features"]
+
+    def _choose(self, count: int | None, full: bool) -> tuple[ImageDataset, np.ndarray]:
+        """The data set and the numbers of its pictures to compare with: all, or a fixed random choice."""
+        dataset = self.real_dataset(full)
+        chosen = np.arange(len(dataset))
+        if count is not None and count < len(dataset):
+            chosen = np.sort(np.random.default_rng(0).permutation(len(dataset))[:count])
+        self.used["real"] = {"count": len(chosen), "of": len(dataset), "mirrored": dataset.config.mirror}
+        return dataset, chosen
+
+    def _look(self, dataset: ImageDataset, chosen: np.ndarray, detector: Detector) -> Iterator[np.ndarray]:
+        """Features of this process's batches of real pictures."""
+        batches = share(batches_of(len(chosen), REAL_BATCH))
+        with self._bar("real pictures", len(chosen)) as bar:
+            for batch in batches:
+                with self.stage("real features"), torch.no_grad():
+                    images, _ = dataset.gather(chosen[batch.start : batch.stop])
+                    yield detector.features(images.to(self.device)).cpu().numpy()
+                bar.update(len(batch) * distributed.world_size())
+
+    def _keep(
+        self,
+        kind: str,
+        dataset: ImageDataset,
+        chosen: np.ndarray,
+        detector: Detector,
+        compute: Callable[[], dict[str, np.ndarray]],
+    ) -> dict[str, np.ndarray]:
+        """The arrays of the store, or else computed by all processes and kept by the leading one."""
+        key = {
+            "kind": kind,
+            "data": dataset.content_hash,
+            "pictures": len(chosen),
+            "detector": detector.describe(),
+            "format": 1,
+        }
+        kept = distributed.broadcast_object(self.store.load(key) if distributed.is_main() else None)
+        if kept is None:
+            kept = compute()
+            if distributed.is_main():
+                self.store.save(key, kept)
+        return kept
+
+    # Generated pictures
+
+    def draw(self, numbers: range, full: bool = True) -> Draw:
+        """Latents and cameras of the pictures with these numbers."""
+        labels = self.real_dataset(full).labels
+        rngs = [np.random.default_rng([self.sampling.seed, number]) for number in numbers]
+        z = np.stack([rng.standard_normal(self.generator.z_dim, dtype=np.float32) for rng in rngs])
+        if self.cameras is None:
+            chosen = labels[[int(rng.integers(len(labels))) for rng in rngs]]
+        else:
+            seeds = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
+            chosen = torch.cat([self.cameras.sample(1, generator).to_label() for generator in seeds])
+        return Draw(numbers, torch.from_numpy(z).to(self.device), chosen.to(self.device))
+
+    def each_batch(
+        self, count: int, compute: Callable[[Draw], np.ndarray], title: str, full: bool = True
+    ) -> Iterator[np.ndarray]:
+        """What `compute` gives for this process's batches of `count` pictures, with noise that repeats."""
+        self.used["generated"] = {"count": count}
+        batches = share(batches_of(count, self.sampling.batch))
+        cuda = [torch.device(self.device)] if torch.device(self.device).type == "cuda" else []
+        with self._bar(title, count) as bar:
+            for numbers in batches:
+                with torch.random.fork_rng(devices=cuda), torch.no_grad():
+                    torch.manual_seed(self.sampling.seed * 2**32 + numbers.start)
+                    rows = compute(self.draw(numbers, full))
+                yield rows
+                bar.update(len(numbers) * distributed.world_size())
+
+    def collect(self, count: int, compute: Callable[[Draw], np.ndarray], title: str, full: bool = True) -> np.ndarray:
+        """One row a picture, in order of their numbers, from `compute` applied to batches shared by the processes."""
+        own = list(self.each_batch(count, compute, title, full))
+        return gather_batches(own, batches_of(count, self.sampling.batch))
+
+    def render(
+        self, draw: Draw, conditioning: Tensor | None = None, cameras: Tensor | None = None, layer: Layer = "full"
+    ) -> RenderOutput:
+        """Pictures of a draw; conditioning (default: the cameras) goes to the mapping, cameras (the draw's) render."""
+        cameras = draw.labels if cameras is None else cameras
+        with self.stage("generate"):
+            latents = self.latents(draw, cameras if conditioning is None else conditioning)
+            return self.view(latents, cameras, layer)
+
+    def latents(self, draw: Draw, conditioning: Tensor) -> Latents:
+        """Style rows of a draw under mapping labels `n 25`, truncated as the sampling says."""
+        psi, cutoff = self.sampling.truncation_psi, self.sampling.truncation_cutoff
+        return self.generator.mapping(draw.z, conditioning, truncation_psi=psi, truncation_cutoff=cutoff)
+
+    def view(self, latents: Latents, cameras: Tensor, layer: Layer = "full") -> RenderOutput:
+        """Latents seen by cameras `n 25`."""
+        settings = RenderSettings(self.generator.raw_resolution, jitter=self.sampling.jitter)
+        return self.generator.synthesis(latents, cameras, settings, layer=layer, noise_mode=self.sampling.noise_mode)
+
+    def fake_features(self, detector: Detector, count: int, full: bool) -> np.ndarray:
+        """Features of generated pictures `n d` on every process, shared by metrics of the same count."""
+        key = (detector.sha256, count, full)
+        if key in self._kept:
+            self.used["generated"] = {"count": count}
+            return self._kept[key]
+        features = self.collect(count, self._seen_by(detector), "generated pictures", full)
+        if count <= KEPT_PICTURES:
+            self._kept[key] = features
+        return features
+
+    def fake_moments(self, detector: Detector, count: int, full: bool) -> Moments:
+        """Moments of the features of generated pictures; beyond a bounded number they are not kept in memory."""
+        if count <= KEPT_PICTURES:
+            features = self.fake_features(detector, count, full)
+            return Moments.merge(Moments.of(features[b.start : b.stop]) for b in batches_of(count, REAL_BATCH))
+        own = [Moments.of(rows) for rows in self.each_batch(count, self._seen_by(detector), "generated pictures", full)]
+        parts = distributed.gather_objects(Moments.merge(own) if own else None)
+        return Moments.merge([part for part in parts if part is not None])
+
+    def _seen_by(self, detector: Detector) -> Callable[[Draw], np.ndarray]:
+        def compute(draw: Draw) -> np.ndarray:
+            images = to_uint8(self.render(draw).image)
+            with self.stage("generated features"):
+                return detector.features(images).cpu().numpy()
+
+        return compute
+
+    def _bar(self, title: str, total: int) -> tqdm:
+        quiet = not (self.progress and distributed.is_main())
+        return tqdm(total=total, desc=title, unit="img", disable=quiet, leave=False)
+
+    # The record
+
+    def protocol(self) -> dict[str, Any]:
+        """All that another person needs to repeat the number, but for the snapshot."""
+        drawn = "labels of the data set, drawn uniformly with replacement"
+        return {
+            **self.used,
+            "data": {
+                "name": self.dataset.name,
+                "content_hash": self.dataset.content_hash,
+                "resolution": self.dataset.resolution,
+            },
+            "pictures": "uint8, clip(x * 127.5 + 128, 0, 255)",
+            "cameras": drawn if self.cameras is None else repr(self.cameras),
+            "conditioning": self.used.get("conditioning", "the rendering camera"),
+            "raw_resolution": self.generator.raw_resolution,
+            **asdict(self.sampling),
+        }
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Pictures `n 3 height width` in 0..255 of pictures in [-1, 1], as a detector gets them; grey becomes RGB.
+
+    Raises MetricError for values that are not finite.
+    """
+    if not images.isfinite().all():
+        raise MetricError("the generator makes pictures that are not finite; this snapshot cannot be scored")
+    pixels = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    return pixels.repeat(1, 3, 1, 1) if pixels.shape[1] == 1 else pixels

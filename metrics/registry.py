@@ -1,0 +1,148 @@
+"""From the name of a metric to its value and the record of how it was computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnnlib.files import cache_folder, sha256_of
+from dnnlib.util import format_seconds
+from metrics import fid, kid
+from metrics.evaluation import Evaluation, GeneratorLike, MetricError, Sampling
+from metrics.features import Detectors
+from metrics.names import Request, match
+from metrics.store import Store
+from torch_utils import distributed
+from training.cameras.prior import CameraPrior
+from training.dataset import DataConfig, ImageDataset
+
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that differ in count and variant; `pattern` is how their names read.
+
+    detector: the feature network without `_lite`, None where none is needed. larger_is_better: how to rank.
+    """
+
+    name: str
+    pattern: str
+    example: str
+    measure: Callable[[Evaluation, Request], dict[str, float]]
+    detector: str | None = None
+    larger_is_better: bool = False
+    default_count: int = 50_000
+
+
+COUNT, FULL, LITE = r"(?P<count>\d+k?)", r"(?P<full>_full)?", r"(?P<lite>_lite)?"
+FAMILIES = (
+    Family("fid", f"fid{COUNT}{FULL}{LITE}", "fid50k_full", fid.measure, "inception"),
+    Family("kid", f"kid{COUNT}{FULL}{LITE}", "kid50k_full", kid.measure, "inception"),
+)
+
+
+def find(name: str) -> tuple[Family, Request]:
+    """The family and the request of a metric's name.
+
+    Raises MetricError for a name that is none, with examples of the right ones.
+    """
+    for family in FAMILIES:
+        request = match(name, family.name, family.pattern, family.default_count)
+        if request is not None:
+            if request.count < 1:
+                raise MetricError(f"{name}: a metric of 0 pictures has no value")
+            return family, request
+    examples = ", ".join(family.example for family in FAMILIES)
+    raise MetricError(
+        f"unknown metric {name!r}; there are {examples}, each with any count (fid2k_full) and, where a feature network "
+        "is needed, with _lite at the end for the small packaged one"
+    )
+
+
+def parse_names(text: str) -> list[str]:
+    """The names of a comma-separated list; empty for "none".
+
+    Raises MetricError for a name that is no metric.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()] if text.strip().lower() != "none" else []
+    for name in names:
+        find(name)
+    return names
+
+
+def require(names: Iterable[str], detectors: Detectors) -> None:
+    """Loads the feature networks that these metrics need, so that one that is missing is missed at the start.
+
+    Raises MetricError for a wrong name and DetectorError for a network that cannot be had.
+    """
+    for name in names:
+        family, request = find(name)
+        if family.detector is not None:
+            detectors.get("lite" if request.lite else family.detector)
+
+
+def compute(
+    names: Iterable[str],
+    G: GeneratorLike,
+    data: DataConfig | ImageDataset,
+    *,
+    device: torch.device | str = "cpu",
+    snapshot: Path | None = None,
+    sampling: Sampling | None = None,
+    detectors: Mapping[str, str] | None = None,
+    cameras: CameraPrior | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Result records of metrics of one generator, in training and stand-alone alike; pictures are shared among them.
+
+    Where several processes have joined (`torch_utils.distributed.join`), all call this, share the work and get the
+    records. `snapshot` is the file that holds G, for the record. `detectors` are sources by name (see
+    `metrics.features.Detectors`). `cameras` are where pictures are seen from if the data set has no labels.
+
+    Raises MetricError and DetectorError, each with one sentence that names the mend.
+    """
+    requests = [find(name) for name in names]
+    evaluation = Evaluation(
+        generator=G,
+        dataset=data if isinstance(data, ImageDataset) else ImageDataset(data),
+        detectors=Detectors(detectors or {}, device),
+        store=Store(cache_folder() / "features"),
+        sampling=sampling or Sampling(),
+        cameras=cameras,
+        device=device,
+        progress=progress,
+    )
+    was_training = G.training
+    G.train(False)
+    try:
+        return [measure(evaluation, family, request, snapshot) for family, request in requests]
+    finally:
+        G.train(was_training)
+
+
+def measure(evaluation: Evaluation, family: Family, request: Request, snapshot: Path | None) -> dict[str, Any]:
+    """The record of one metric: value, cost of each stage and all that is needed to repeat it."""
+    evaluation.begin()
+    start = time.perf_counter()
+    results = family.measure(evaluation, request)
+    seconds = time.perf_counter() - start
+    file = None if snapshot is None else {"file": snapshot.name, "sha256": sha256_of(snapshot)}
+    return {
+        "results": results,
+        "metric": request.name,
+        "larger_is_better": family.larger_is_better,
+        "total_time": seconds,
+        "total_time_str": format_seconds(seconds),
+        "seconds": {stage: round(cost, 3) for stage, cost in evaluation.seconds.items()},
+        "num_gpus": distributed.world_size(),
+        "device": str(evaluation.device),
+        "snapshot": file,
+        "timestamp": time.time(),
+        "protocol": evaluation.protocol(),
+        "warnings": list(evaluation.warnings),
+        "versions": {"torch": str(torch.__version__)},
+    }
