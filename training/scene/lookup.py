@@ -24,11 +24,12 @@ def grid_cells(
     """Cell and place in the cell of positions on one axis of a grid, with a border of one zero beyond either end.
 
     Positions are in pixels, 0 at the first pixel centre. The cell is the index of its lower end in the grid with its
-    border, so it is never negative. Positions beyond the border are moved to it, where everything is zero.
+    border, so it is never negative. Positions beyond the border are moved to it, where everything is zero; NaN stays
+    NaN but gets a valid cell, so that a diverged network is reported by its losses and not by an index error.
     """
     position = position.clamp(-1, size) + 1
-    low = position.detach().floor().clamp(max=size)
-    return low.long(), position - low
+    cell = position.detach().floor().long().clamp(0, size)
+    return cell, position - cell
 
 
 def gather_rows(
