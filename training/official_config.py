@@ -25,31 +25,31 @@ SR_MODULES = {
 GENERATOR_WITHOUT_EFFECT = ("fused_modconv_default", "sr_kwargs", "only_fg", "only_bg")
 """`sr_kwargs` repeat the backbone's channels, which no super-resolution module reads."""
 RENDERING_WITHOUT_EFFECT = (
-    "image_resolution",
-    "gpc_reg_prob",
-    "gpc_reg_fade_kimg",
-    "density_reg",
-    "density_reg_p_dist",
-    "reg_type",
-    "fg_density_spatial_reg",
-    "fg_density_reg",
-    "fg_density_reg_scheduler",
     "bg_density_reg_scheduler",
     "bg_transmittance_reg",
     "bg_transmittance_reg_start",
     "density_noise",
+    "density_reg",
+    "density_reg_p_dist",
+    "fg_density_reg",
+    "fg_density_reg_scheduler",
+    "fg_density_spatial_reg",
+    "gpc_reg_fade_kimg",
+    "gpc_reg_prob",
+    "image_resolution",
+    "reg_type",
 )
 """Options of the training loss, kept among those of the renderer; a repeated size; what we choose for each call."""
 SPHERE_WITHOUT_EFFECT = (
+    "bgpts_sphere",
+    "inverse_sphere",
+    "no_sigma",
     "skips",
     "use_style",
-    "bgpts_sphere",
-    "no_sigma",
-    "inverse_sphere",
-    "using_ws",
     "use_viewdirs",
-    "z_dim",
+    "using_ws",
     "w_dim",
+    "z_dim",
 )
 """Constants that nothing reads, and sizes that the generator's own arguments give."""
 AUGMENTATION_RULE = ("mode", "p", "target", "kimg", "interval")
