@@ -104,6 +104,7 @@ def modulated_conv2d(
     *,
     demodulate: bool = True,
     up: int = 1,
+    down: int = 1,
     padding: int = 0,
     resample_filter: Tensor | None = None,
     noise: Tensor | None = None,
@@ -121,16 +122,17 @@ def modulated_conv2d(
         energy = weight.square().sum(dim=(2, 3))
         scales = (styles.square() @ energy.t() + 1e-8).rsqrt()
 
-    flip_weight = up == 1
+    def convolve(x: Tensor, kernel: Tensor) -> Tensor:
+        return conv2d_resample(x, kernel.to(x.dtype), resample_filter, up, down, padding, flip_weight=up == 1)
+
     if len(x) == 1:
         kernel = weight * styles[0, None, :, None, None]
         if scales is not None:
             kernel = kernel * scales[0, :, None, None, None]
-        x = conv2d_resample(x, kernel.to(x.dtype), resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+        x = convolve(x, kernel)
         return x if noise is None else x + noise.to(x.dtype)
 
-    x = x * styles.to(x.dtype)[:, :, None, None]
-    x = conv2d_resample(x, weight.to(x.dtype), resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+    x = convolve(x * styles.to(x.dtype)[:, :, None, None], weight)
     if scales is None:
         return x if noise is None else x + noise.to(x.dtype)
     scales = scales.to(x.dtype)[:, :, None, None]
@@ -145,19 +147,20 @@ def _guard_half(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def minibatch_std(
-    x: Float[Tensor, "n channels height width"], group_size: int | None
-) -> Float[Tensor, "n channels+1 height width"]:
-    """The input with one more channel that holds the standard deviation over groups of samples.
+    x: Float[Tensor, "n channels height width"], group_size: int | None, num_features: int = 1
+) -> Float[Tensor, "n channels+{num_features} height width"]:
+    """The input with further channels that hold the standard deviation over groups of samples.
 
     A group has `group_size` samples (None, or a smaller batch: all of it); sample i belongs to group
-    i mod (n / group size). The deviation is averaged over channels and pixels (Karras et al. 2018, section 3).
+    i mod (n / group size). The deviation is averaged over pixels and over channels, in as many parts as there are
+    features (Karras et al. 2018, section 3).
     Raises ValueError where the batch does not divide into groups.
     """
     n, channels, height, width = x.shape
     group = n if group_size is None else min(group_size, n)
     if n % group:
         raise ValueError(f"batch of {n} does not divide into minibatch-std groups of {group} (--mbstd-group)")
-    grouped = x.reshape(group, n // group, channels, height, width)
-    deviation = (grouped.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-    deviation = deviation.reshape(-1, 1, 1, 1).repeat(group, 1, height, width)
+    grouped = x.reshape(group, n // group, num_features, channels // num_features, height, width)
+    deviation = (grouped.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(2, 3, 4))
+    deviation = deviation.reshape(-1, num_features, 1, 1).repeat(group, 1, height, width)
     return torch.cat([x, deviation.to(x.dtype)], dim=1)

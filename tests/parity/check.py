@@ -1,0 +1,105 @@
+"""Compares this project with golden numbers of the released systems.
+
+    python -m tests.parity.check FILE.json [...]
+
+For every array of a file: the largest difference over its tolerance, which must not exceed 1. Exit status 0 if all
+arrays of all files hold; an array that nobody knows how to compute counts as a failure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from tests.parity import augment, cameras, ops, superresolution
+from tests.parity.golden import Golden
+
+FUNCTION_KINDS = (ops, augment, cameras)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The outcome for one array: its largest error over tolerance, or why there is none."""
+
+    name: str
+    ratio: float | None = None
+    problem: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the array was computed and agrees."""
+        return self.ratio is not None and self.ratio <= 1
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.holds else "FAILED" if self.ratio is not None else self.problem
+        ratio = " " * 9 if self.ratio is None else f"{self.ratio:9.3f}"
+        return f"  {self.name:<52} {ratio}  {verdict}"
+
+
+def kind_of(golden: Golden) -> ModuleType:
+    """The module that knows the arrays of a file."""
+    if "official_module" in golden.spec:
+        return superresolution
+    return max(FUNCTION_KINDS, key=lambda kind: sum(kind.recipes.find(name) is not None for name in golden.outputs))
+
+
+def check(golden: Golden) -> Iterator[Row]:
+    """The outcomes for all arrays of a file, in its order."""
+    kind = kind_of(golden)
+    case = kind.Case(golden)
+    for name in golden.outputs:
+        yield check_array(golden, kind, case, name)
+
+
+def check_array(golden: Golden, kind: ModuleType, case: Any, name: str) -> Row:
+    """The outcome for one array."""
+    recipe = kind.recipes.find(name)
+    if recipe is None or name not in golden.values:
+        return Row(name, problem="not checked")
+    function, match = recipe
+    try:
+        actual = function(case, match, golden.entry(name))
+    except Exception as error:  # whatever goes wrong belongs into the table, beside the arrays that hold
+        return Row(name, problem=f"{type(error).__name__}: {error}")
+    return compare(name, np.asarray(torch.as_tensor(actual).detach()), golden.values[name], golden.tolerance(name))
+
+
+def compare(name: str, actual: np.ndarray, expected: np.ndarray, tolerance: np.ndarray) -> Row:
+    """The largest difference over its tolerance."""
+    if actual.shape != expected.shape:
+        return Row(name, problem=f"shape {list(actual.shape)} instead of {list(expected.shape)}")
+    difference = np.abs(actual.astype(np.float64) - expected)
+    ratio = np.where(difference == 0, 0, difference / np.maximum(tolerance, np.finfo(float).tiny))
+    return Row(name, float(np.max(np.nan_to_num(ratio, nan=np.inf), initial=0)))
+
+
+def report(path: Path) -> bool:
+    """Prints the table of a file; whether all of it holds."""
+    print(path)
+    rows = []
+    for row in check(Golden.read(path)):
+        rows.append(row)
+        print(row, flush=True)
+    good = sum(row.holds for row in rows)
+    print(f"  {good} of {len(rows)} arrays hold\n")
+    return good == len(rows)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def main(files: tuple[Path, ...]) -> None:
+    """Compare with golden files: error over tolerance for every array."""
+    results = [report(path) for path in files]
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
