@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -79,15 +81,13 @@ def to_dict(config: Any) -> Any:
     """Plain containers of a config, ready for JSON."""
     if dataclasses.is_dataclass(config):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, dict):
-        return {key: to_dict(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
+    if isinstance(config, tuple):
         return [to_dict(value) for value in config]
     return config
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """The config of class `cls` with these values; the inverse of `to_dict`.
+    """The config of class `cls` with these values; the inverse of `to_dict`. A field that is missing has its default.
 
     Raises ConfigError for a name that the class does not have, or a value that does not fit its field.
     """
@@ -97,8 +97,8 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
 def override(config: T, path: str, value: Any) -> T:
     """A copy of the config in which the field at the dotted path has another value.
 
-    The value may be text, as it comes from `--set part.field=value`. Setting a part by the text of its
-    `kind` replaces the part by that kind with its defaults.
+    The value may be text, as it comes from `--set part.field=value`: `12`, `0.5`, `true`, `none`, `0,0,0.2`. Setting
+    a part by the text of its `kind` replaces the part by that kind with its defaults.
     Raises ConfigError, with the list of the right names, where the path leads nowhere.
     """
     return _override(config, path.split("."), value, path)
@@ -113,90 +113,118 @@ def _override(config: Any, names: list[str], value: Any, path: str) -> Any:
     current = getattr(config, name)
     if rest and not dataclasses.is_dataclass(current):
         raise ConfigError(f"{path}: {name} is a value, not a part, so it has no field {rest[0]!r}")
-    changed = _override(current, rest, value, path) if rest else _convert(hints[name], _parse(value), path)
-    return dataclasses.replace(config, **{name: changed})
+    changed = _override(current, rest, value, path) if rest else _convert(hints[name], value, path)
+    with _naming(path):
+        return dataclasses.replace(config, **{name: changed})
 
 
-def _parse(value: Any) -> Any:
-    """A Python value of text such as `12`, `0.5`, `true`, `none`, `[0,0,0.2]` or `a,b`; other values unchanged."""
-    if not isinstance(value, str):
-        return value
-    words = {"true": True, "false": False, "none": None, "null": None}
-    text = value.strip()
-    if text.lower() in words:
-        return words[text.lower()]
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            pass
-    if text.startswith(("[", "(")) or "," in text:
-        return [_parse(part) for part in text.strip("[]()").split(",") if part.strip()]
-    return text
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Puts the path before what a config itself says against its values."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
+    """The value as a field of type `hint` holds it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _convert_union(args, value, path)
+        return _convert_union(hint, value, path)
+    if origin is tuple:
+        return _convert_tuple(hint, value, path)
+    if dataclasses.is_dataclass(hint):
+        return _convert_part(hint, value, path)
     if origin is Literal:
         if value in args:
             return value
-        raise ConfigError(f"{path}={value!r}: choose one of {', '.join(map(str, args))}")
-    if dataclasses.is_dataclass(hint):
-        return _convert_part(hint, value, path)
-    if origin is tuple and isinstance(value, (list, tuple, str, int, float)):
-        return _convert_tuple(args, value, path)
-    if origin is dict and isinstance(value, dict):
-        return {key: _convert(args[1], item, f"{path}.{key}") for key, item in value.items()}
+        raise _misfit(hint, value, path)
+    read = _read(hint, value)
+    if not isinstance(read, hint) or (isinstance(read, bool) and hint is not bool):
+        raise _misfit(hint, value, path)
+    return read
+
+
+def _read(hint: type, value: Any) -> Any:
+    """A number or truth value of text, and an int for a whole float or the other way round; otherwise unchanged."""
+    if isinstance(value, str) and hint is bool:
+        return {"true": True, "false": False}.get(value.strip().lower(), value)
+    if isinstance(value, str) and hint in (int, float):
+        try:
+            value = int(value) if value.strip().lstrip("+-").isdecimal() else float(value)
+        except ValueError:
+            return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
-        return value
-    raise ConfigError(f"{path}={value!r}: expected {getattr(hint, '__name__', hint)}")
+    return value
 
 
-def _convert_union(args: tuple, value: Any, path: str) -> Any:
-    if value is None and type(None) in args:
+def _convert_union(hint: Any, value: Any, path: str) -> Any:
+    args = typing.get_args(hint)
+    if type(None) in args and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):
         return None
-    parts = {part.kind: part for part in args if dataclasses.is_dataclass(part)}
+    parts = {option.kind: option for option in args if hasattr(option, "kind")}
     if parts:
-        if type(value) in parts.values():
-            return value
-        kind = value if isinstance(value, str) else value.get("kind") if isinstance(value, dict) else None
-        if kind in parts:
-            return _convert_part(parts[kind], {} if isinstance(value, str) else value, path)
-        raise ConfigError(f"{path}={value!r}: choose one of {', '.join(sorted(parts))}")
-    errors = []
+        named = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", value)
+        if not isinstance(named, str) or named not in parts:
+            raise _misfit(hint, value, path)
+        return _convert_part(parts[named], value, path)
     for option in args:
-        if option is not type(None):
-            try:
-                return _convert(option, value, path)
-            except ConfigError as error:
-                errors.append(str(error))
-    raise ConfigError("; ".join(errors))
+        try:
+            return _convert(option, value, path)
+        except ConfigError:
+            continue
+    raise _misfit(hint, value, path)
 
 
 def _convert_part(cls: Any, value: Any, path: str) -> Any:
     if isinstance(value, cls):
         return value
+    if isinstance(value, str) and value == getattr(cls, "kind", None):
+        return cls()
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}={value!r}: expected the fields of {cls.__name__}")
+        raise _misfit(cls, value, path)
     hints = typing.get_type_hints(cls)
     wrong = sorted(set(value) - set(hints))
     if wrong:
         raise ConfigError(f"{path} has no field {wrong[0]!r}; it has: {', '.join(sorted(hints))}")
-    return cls(**{name: _convert(hints[name], item, f"{path}.{name}") for name, item in value.items()})
+    fields = {name: _convert(hints[name], item, f"{path}.{name}") for name, item in value.items()}
+    with _naming(path):
+        return cls(**fields)
 
 
-def _convert_tuple(args: tuple, value: Any, path: str) -> tuple:
-    items = [value] if isinstance(value, (str, int, float)) else list(value)
-    if len(args) == 2 and args[1] is Ellipsis:
-        return tuple(_convert(args[0], item, path) for item in items)
+def _convert_tuple(hint: Any, value: Any, path: str) -> tuple:
+    args = typing.get_args(hint)
+    if isinstance(value, str):
+        items = [part.strip() for part in value.strip(" []()").split(",") if part.strip()]
+    else:
+        items = list(value) if isinstance(value, (list, tuple)) else [value]
+    if args[-1] is Ellipsis:
+        args = args[:1] * len(items)
     if len(items) != len(args):
-        raise ConfigError(f"{path}={value!r}: expected {len(args)} values")
+        raise _misfit(hint, value, path)
     return tuple(_convert(arg, item, path) for arg, item in zip(args, items, strict=True))
+
+
+def _misfit(hint: Any, value: Any, path: str) -> ConfigError:
+    return ConfigError(f"{path}={value!r}: expected {_describe(hint)}")
+
+
+def _describe(hint: Any) -> str:
+    """A type in words that a user of the command line understands."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(option) for option in args)
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin is tuple:
+        return "a list" if args[-1] is Ellipsis else f"{len(args)} values"
+    if dataclasses.is_dataclass(hint):
+        return getattr(hint, "kind", f"the fields of {getattr(hint, '__name__', hint)}")
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    return words[hint]
