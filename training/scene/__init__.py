@@ -22,5 +22,8 @@ class Field(Protocol):
     def __call__(self, points: Tensor, directions: Tensor | None = None) -> FieldSamples:
         """Raw density `n points 1` and features `n points channels` at points `n points 3` in scene units."""
 
+    def density(self, points: Tensor) -> Tensor:
+        """Raw density alone, `n points 1`."""
+
     def expand(self, count: int) -> Field:
         """One scene seen by `count` cameras."""

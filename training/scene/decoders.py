@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from torch_utils.ops.bias_act import bias_act
 from training.layers import EqualizedLinear
-from training.types import FieldSamples
 
 COLOR_MARGIN = 0.001
 
 
 def bounded_color(x: Tensor) -> Tensor:
     """Sigmoid stretched to (-0.001, 1.001), so that the ends of [0, 1] are reached (mip-NeRF, appendix)."""
-    return torch.sigmoid(x) * (1 + 2 * COLOR_MARGIN) - COLOR_MARGIN
+    return torch.add(x.new_full([], -COLOR_MARGIN), torch.sigmoid(x), alpha=1 + 2 * COLOR_MARGIN)
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,13 @@ class JointDecoder(nn.Module):
         self.hidden = EqualizedLinear(in_features, config.hidden, lr_multiplier=config.lr_multiplier)
         self.out = EqualizedLinear(config.hidden, 1 + out_features, lr_multiplier=config.lr_multiplier)
 
-    def forward(self, features: Float[Tensor, "n points in_features"]) -> FieldSamples:
+    def forward(self, features: Float[Tensor, "points in_features"]) -> tuple[Tensor, Tensor]:
         out = self.out(nn.functional.softplus(self.hidden(features)))
-        return FieldSamples(out[..., :1], bounded_color(out[..., 1:]))
+        return out[:, :1], bounded_color(out[:, 1:])
+
+    def density_only(self, features: Float[Tensor, "points in_features"]) -> Float[Tensor, "points 1"]:
+        """Raw density alone."""
+        return self.out(nn.functional.softplus(self.hidden(features)))[:, :1]
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,16 @@ class SplitDecoder(nn.Module):
         self.density = EqualizedLinear(config.hidden, 1)
         nn.init.zeros_(self.density.weight)
 
-    def forward(self, features: Float[Tensor, "n points in_features"]) -> FieldSamples:
+    def forward(self, features: Float[Tensor, "points in_features"]) -> tuple[Tensor, Tensor]:
         hidden = nn.functional.softplus(self.hidden(features))
-        density = bias_act(self.density(hidden), act=self.density_activation)
-        return FieldSamples(density, bounded_color(self.color(hidden)))
+        return self._raw(hidden), bounded_color(self.color(hidden))
+
+    def density_only(self, features: Float[Tensor, "points in_features"]) -> Float[Tensor, "points 1"]:
+        """Raw density alone."""
+        return self._raw(nn.functional.softplus(self.hidden(features)))
+
+    def _raw(self, hidden: Tensor) -> Tensor:
+        return bias_act(self.density(hidden), dim=1, act=self.density_activation)
 
 
 DecoderConfig = JointDecoderConfig | SplitDecoderConfig

@@ -2,7 +2,7 @@
 
 Every look-up is a weighted sum of a few rows of a table of feature vectors. The rows are gathered and summed in
 one operation, so the features of single planes or corners never exist in memory. Gradients of first order reach
-the table and the points; nothing needs the second.
+the table and the points. Those of second order do not exist: the gradient penalty acts on pictures, not on fields.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
 
 PLANE_AXES = {
     "corrected": ((0, 1), (0, 2), (2, 1)),
@@ -33,18 +35,38 @@ def grid_cells(
 
 
 def gather_rows(
-    table: Float[Tensor, "n rows channels"], taps: Int[Tensor, "n points k"], weights: Float[Tensor, "n points k"]
-) -> Float[Tensor, "n points channels"]:
-    """Weighted sums of k rows of each sample's table."""
-    n, rows, channels = table.shape
-    taps = taps + torch.arange(n, device=taps.device)[:, None, None] * rows
-    gathered = torch.nn.functional.embedding_bag(
-        taps.flatten(0, 1),
-        table.reshape(n * rows, channels),
-        per_sample_weights=weights.flatten(0, 1).to(table.dtype),
-        mode="sum",
-    )
-    return gathered.view(n, -1, channels)
+    table: Float[Tensor, "rows channels"], taps: Int[Tensor, "points k"], weights: Float[Tensor, "points k"]
+) -> Float[Tensor, "points channels"]:
+    """Weighted sums of k rows of a table, with gradients of first order to table and weights."""
+    return _GatherRows.apply(table, taps, weights)
+
+
+class _GatherRows(torch.autograd.Function):
+    """Weighted row sums of one table.
+
+    The backward pass to the table is the same operation with the roles of rows and points exchanged, after a sort of
+    the taps: deterministic, and many times faster than adding one tap after the other.
+    """
+
+    @staticmethod
+    def forward(ctx, table: Tensor, taps: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(table, taps, weights)
+        return embedding_bag(taps, table, per_sample_weights=weights.to(table.dtype), mode="sum")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+        table, taps, weights = ctx.saved_tensors
+        grad_table = grad_weights = None
+        if ctx.needs_input_grad[0]:
+            rows, order = taps.flatten().int().sort()
+            starts = torch.searchsorted(rows, torch.arange(len(table), device=rows.device, dtype=rows.dtype))
+            shares = weights.flatten()[order].to(grad.dtype)
+            grad_table = embedding_bag(order // taps.shape[1], grad, starts, per_sample_weights=shares, mode="sum")
+        if ctx.needs_input_grad[2]:
+            columns = [(table[tap] * grad).sum(dim=1) for tap in taps.unbind(dim=1)]
+            grad_weights = torch.stack(columns, dim=1).to(weights.dtype)
+        return grad_table, None, grad_weights
 
 
 def plane_table(planes: Float[Tensor, "n planes channels height width"]) -> Float[Tensor, "n rows channels"]:
@@ -54,11 +76,11 @@ def plane_table(planes: Float[Tensor, "n planes channels height width"]) -> Floa
 
 
 def sample_planes(
-    table: Float[Tensor, "n rows channels"],
-    points: Float[Tensor, "n points 3"],
+    table: Float[Tensor, "rows channels"],
+    points: Float[Tensor, "points 3"],
     axes: tuple[tuple[int, int], ...],
     resolution: int,
-) -> Float[Tensor, "n points channels"]:
+) -> Float[Tensor, "points channels"]:
     """Mean over the planes of the features at points of [-1, 1]^3, each projected along the axis its plane lacks.
 
     -1 and 1 are the outer borders of a plane, half a pixel beyond the first and last pixel centre; a plane is zero
@@ -73,4 +95,4 @@ def sample_planes(
 
     ends = torch.stack([1 - fraction, fraction], dim=-1)
     weights = (ends / len(axes))[..., rows, :, None] * ends[..., columns, None, :]
-    return gather_rows(table, taps.flatten(2), weights.flatten(2))
+    return gather_rows(table, taps.flatten(1), weights.flatten(1))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from training.scene.chunks import in_chunks
 from training.scene.decoders import DecoderConfig, JointDecoder, JointDecoderConfig, SplitDecoder
 from training.scene.lookup import PLANE_AXES, plane_table, sample_planes
 from training.synthesis import BackboneConfig, SynthesisNetwork
 from training.types import FieldSamples, NoiseMode
-
-POINTS_PER_CHUNK = 2**16
 
 
 @dataclass(frozen=True)
@@ -65,26 +63,30 @@ class TriplaneScene(nn.Module):
 
 @dataclass(frozen=True)
 class TriplaneField:
-    """Planes that can be queried at any points, in scene units."""
+    """Planes that can be queried at any points, in scene units; the viewing direction plays no part."""
 
     table: Float[Tensor, "n rows channels"]
     config: TriplaneConfig
     decoder: JointDecoder | SplitDecoder
 
     def __call__(self, points: Float[Tensor, "n points 3"], directions: Tensor | None = None) -> FieldSamples:
-        """Raw density and features at points; the viewing direction plays no part."""
-        chunks = [self._query(chunk) for chunk in points.split(max(POINTS_PER_CHUNK // len(points), 1), dim=1)]
-        if len(chunks) == 1:
-            return chunks[0]
-        return FieldSamples(
-            torch.cat([chunk.density for chunk in chunks], dim=1),
-            torch.cat([chunk.features for chunk in chunks], dim=1),
-        )
+        """Raw density and features at points."""
+        return FieldSamples(*in_chunks(self._samples, self.table, points))
+
+    def density(self, points: Float[Tensor, "n points 3"]) -> Float[Tensor, "n points 1"]:
+        """Raw density alone, at less cost."""
+        return in_chunks(self._density, self.table, points)[0]
 
     def expand(self, count: int) -> TriplaneField:
         """One scene seen by `count` cameras, without copying its planes."""
         return TriplaneField(self.table.expand(count, -1, -1), self.config, self.decoder)
 
-    def _query(self, points: Tensor) -> FieldSamples:
+    def _samples(self, table: Tensor, points: Tensor) -> tuple[Tensor, ...]:
+        return self.decoder(self._features(table, points))
+
+    def _density(self, table: Tensor, points: Tensor) -> tuple[Tensor, ...]:
+        return (self.decoder.density_only(self._features(table, points)),)
+
+    def _features(self, table: Tensor, points: Tensor) -> Tensor:
         axes, resolution = PLANE_AXES[self.config.axes], self.config.backbone.resolution
-        return self.decoder(sample_planes(self.table, points * (2 / self.config.box_warp), axes, resolution))
+        return sample_planes(table, points * (2 / self.config.box_warp), axes, resolution)
