@@ -94,6 +94,33 @@ def read_bytes(data: memoryview) -> Any:
     return root
 
 
+def tensor_of_bytes(data: memoryview | bytes, dtype: torch.dtype) -> Tensor:
+    """A flat tensor of its own from the bytes of its numbers."""
+    if len(data) == 0:
+        return torch.empty(0, dtype=dtype)
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy()).view(dtype)
+
+
+def plain_tensor(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
+    """A tensor as type, shape and bytes."""
+    numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), numbers
+
+
+def tensor_of_plain(entry: Any) -> Tensor:
+    """The tensor of type, shape and bytes; the inverse of `plain_tensor`.
+
+    Raises SnapshotError where they do not belong together.
+    """
+    name, shape, data = entry if isinstance(entry, tuple) and len(entry) == 3 else (None, None, None)
+    if name not in TYPE_NAMES or not isinstance(shape, tuple) or not isinstance(data, (bytes, memoryview)):
+        raise SnapshotError("a tensor that is not given by type, shape and bytes")
+    dtype = TYPE_NAMES[name]
+    if not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape) or math.prod(shape) * dtype.itemsize != len(data):
+        raise SnapshotError(f"a tensor of {len(data)} bytes cannot have the shape {str(list(shape))[:80]} in {name}")
+    return tensor_of_bytes(data, dtype).reshape(shape)
+
+
 class TensorReader:
     """Rebuilds tensors, within a budget; `admitted` is the table of all globals that a file may name."""
 
@@ -102,6 +129,7 @@ class TensorReader:
         self.admitted = PLAIN_GLOBALS | {
             "torch._utils._rebuild_tensor_v2": Call(self.tensor),
             "torch.storage._load_from_bytes": Call(self.nested_storage),
+            "training.snapshot.rebuild_network": Call(self.stored_network),
         }
 
     def tensor(
@@ -122,8 +150,16 @@ class TensorReader:
         self.budget.spend_tensor(count * storage.dtype.itemsize)
         if storage.flat is None:
             self.budget.spend_tensor(len(storage.data))
-            storage.flat = torch.from_numpy(np.frombuffer(storage.data, np.uint8).copy()).view(storage.dtype)
+            storage.flat = tensor_of_bytes(storage.data, storage.dtype)
         return storage.flat.as_strided(size, stride, offset if count else 0)
+
+    def stored_network(self, tag: str, config: dict, state: dict) -> StoredNetwork:
+        """One of our networks, its tensors rebuilt from type, shape and bytes."""
+        tensors = {}
+        for name, entry in state.items():
+            self.budget.spend_tensor(len(entry[-1]))
+            tensors[name] = tensor_of_plain(entry)
+        return StoredNetwork(str(tag), {"config": config, "state": tensors})
 
     def nested_storage(self, data: memoryview) -> Storage:
         """The storage in a byte string that holds a `torch.save` file of the old format."""
@@ -249,10 +285,6 @@ def _persistent_object(fields: dict) -> Record:
     return record
 
 
-def _stored_network(tag: str, config: dict, state: dict) -> StoredNetwork:
-    return StoredNetwork(tag, {"config": config, "state": state})
-
-
 def _stand_in(class_name: str) -> Call:
     return Call(lambda: Record(class_name))
 
@@ -292,6 +324,8 @@ STORAGE_TYPES = {
     "Double": torch.float64,
 }
 
+TYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in STORAGE_TYPES.values()}
+
 PLAIN_GLOBALS: dict[str, Any] = {
     "collections.OrderedDict": Call(_ordered_dict),
     "dnnlib.util.EasyDict": Call(_ordered_dict),
@@ -305,7 +339,6 @@ PLAIN_GLOBALS: dict[str, Any] = {
     "torch.Size": Call(lambda lengths: tuple(lengths)),
     "torch._utils._rebuild_parameter": Call(lambda data, requires_grad, hooks: data),
     "torch_utils.persistence._reconstruct_persistent_obj": Call(_persistent_object),
-    "training.snapshot.rebuild_network": Call(_stored_network),
     **{f"torch.{name}Storage": dtype for name, dtype in STORAGE_TYPES.items()},
     **{name: _stand_in(name.rpartition(".")[2]) for name in STAND_INS},
 }
