@@ -125,6 +125,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
+        config.renderer.check()
         self.config = config
         self.img_resolution, self.img_channels = config.img_resolution, 3
         self.c_dim, self.w_dim = config.c_dim, config.w_dim

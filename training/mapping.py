@@ -29,6 +29,10 @@ class MappingConfig:
     embed_features: int | None = None
     lr_multiplier: float = 0.01
 
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ValueError("a mapping network needs at least one layer (--map-depth)")
+
 
 class MappingNetwork(nn.Module):
     """Maps a latent, a label or both to one style w, and keeps the running average of w.

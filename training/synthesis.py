@@ -26,8 +26,9 @@ OutputInit = Literal["normal", "kaiming"]
 class BackboneConfig:
     """Size and precision of a synthesis network.
 
-    Channels at resolution r: min(channel_base // r, channel_max). The num_fp16_res highest resolutions run in
-    float16 on GPUs. output_init: "normal" (StyleGAN2) or "kaiming" (uniform, as BallGAN initializes its outputs).
+    resolution: a power of two from 4 up. Channels at resolution r: min(channel_base // r, channel_max).
+    The num_fp16_res highest resolutions run in float16 on GPUs. output_init: "normal" (StyleGAN2) or "kaiming"
+    (uniform, as BallGAN initializes its outputs).
     """
 
     resolution: int = 256
@@ -36,6 +37,10 @@ class BackboneConfig:
     num_fp16_res: int = 0
     conv_clamp: float | None = None
     output_init: OutputInit = "normal"
+
+    def __post_init__(self) -> None:
+        if self.resolution < 4 or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution {self.resolution} of a synthesis network is no power of two from 4 up")
 
     @property
     def resolutions(self) -> list[int]:

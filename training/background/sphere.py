@@ -35,6 +35,10 @@ class StyledTextureConfig:
     w_dim: int = 512
     mapping_layers: int = 8
 
+    def __post_init__(self) -> None:
+        if self.mapping_layers < 1:
+            raise ValueError("the background's mapping network needs at least one layer (--bg_mapping)")
+
 
 @dataclass(frozen=True)
 class PlainTextureConfig:
@@ -62,6 +66,10 @@ class SphereConfig:
     encoding: Encoding = "seamless"
     angle_divisor: float = 2 * math.pi
     white_back: bool = False
+
+    def __post_init__(self) -> None:
+        if self.radius <= 0 or self.num_layers < 1:
+            raise ValueError("a sphere needs a positive radius (--radius) and at least one layer (--n_blocks)")
 
     def build(self, features: int) -> SphereBackground:
         """The background for a number of feature channels."""

@@ -111,6 +111,8 @@ class Trunk(nn.Module):
 
     def __init__(self, config: TrunkConfig, img_channels: int, img_resolution: int, c_dim: int):
         super().__init__()
+        if img_resolution < 8 or img_resolution & (img_resolution - 1):
+            raise ValueError(f"resolution {img_resolution} of a discriminator is no power of two from 8 up")
         self.config = config
         resolutions = [2**power for power in range(int(math.log2(img_resolution)), 2, -1)]
         self.block_names = [f"b{resolution}" for resolution in resolutions]

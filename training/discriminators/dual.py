@@ -31,6 +31,10 @@ class DualDiscriminatorConfig:
     label_noise: float = 0.0
     resize: ResizeMode = "antialiased"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.resize, str) and not 0 <= self.resize <= 1:
+            raise ValueError(f"resize={self.resize}: a blend lies between 0 (no antialiasing) and 1 (antialiased)")
+
     def build(self, img_resolution: int, c_dim: int = LABEL_SIZE) -> DualDiscriminator:
         """The discriminator for pictures of a size; c_dim 0 ignores cameras."""
         return DualDiscriminator(self, img_resolution, c_dim)
