@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -270,50 +270,66 @@ class Evaluation:
         own = list(self.each_batch(count, compute, title, full))
         return gather_batches(own, batches_of(count, self.sampling.batch))
 
-    def render(
-        self, draw: Draw, conditioning: Tensor | None = None, cameras: Tensor | None = None, layer: Layer = "full"
-    ) -> RenderOutput:
-        """Pictures of a draw; conditioning (default: the cameras) goes to the mapping, cameras (the draw's) render."""
-        cameras = draw.labels if cameras is None else cameras
-        with self.stage("generate"):
-            latents = self.latents(draw, cameras if conditioning is None else conditioning)
-            return self.view(latents, cameras, layer)
-
     def latents(self, draw: Draw, conditioning: Tensor) -> Latents:
         """Style rows of a draw under mapping labels `n 25`, truncated as the sampling says."""
         psi, cutoff = self.sampling.truncation_psi, self.sampling.truncation_cutoff
         return self.generator.mapping(draw.z, conditioning, truncation_psi=psi, truncation_cutoff=cutoff)
 
-    def view(self, latents: Latents, cameras: Tensor, layer: Layer = "full") -> RenderOutput:
-        """Latents seen by cameras `n 25`."""
-        settings = RenderSettings(self.generator.raw_resolution, jitter=self.sampling.jitter)
-        return self.generator.synthesis(latents, cameras, settings, layer=layer, noise_mode=self.sampling.noise_mode)
+    def view(
+        self,
+        latents: Latents,
+        cameras: Tensor,
+        layer: Layer = "full",
+        noise_mode: NoiseMode | None = None,
+        samples_multiplier: float = 1.0,
+    ) -> RenderOutput:
+        """Latents seen by cameras `n 25`; noise_mode None: that of the sampling."""
+        settings = RenderSettings(
+            self.generator.raw_resolution, jitter=self.sampling.jitter, samples_multiplier=samples_multiplier
+        )
+        noise_mode = noise_mode or self.sampling.noise_mode
+        return self.generator.synthesis(latents, cameras, settings, layer=layer, noise_mode=noise_mode)
 
-    def fake_features(self, detector: Detector, count: int, full: bool) -> np.ndarray:
-        """Features of generated pictures `n d` on every process, shared by metrics of the same count."""
-        key = (detector.sha256, count, full)
+    def fake_features(
+        self,
+        detector: Detector,
+        count: int,
+        full: bool,
+        output: Literal["features", "probabilities"] = "features",
+        make: Pictures | None = None,
+    ) -> np.ndarray:
+        """Features of generated pictures `n d` on every process, shared by metrics that want the same ones.
+
+        `make` gives the pictures of a draw; None: seen from the draw's cameras, which also condition the mapping.
+        """
+        make = make or as_drawn
+        key = (detector.sha256, count, full, output, make.__name__)
         if key in self._kept:
             self.used["generated"] = {"count": count}
             return self._kept[key]
-        features = self.collect(count, self._seen_by(detector), "generated pictures", full)
+        features = self.collect(count, self._seen_by(detector, output, make), "generated pictures", full)
         if count <= KEPT_PICTURES:
             self._kept[key] = features
         return features
 
-    def fake_moments(self, detector: Detector, count: int, full: bool) -> Moments:
+    def fake_moments(self, detector: Detector, count: int, full: bool, make: Pictures | None = None) -> Moments:
         """Moments of the features of generated pictures; beyond a bounded number they are not kept in memory."""
         if count <= KEPT_PICTURES:
-            features = self.fake_features(detector, count, full)
+            features = self.fake_features(detector, count, full, make=make)
             return Moments.merge(Moments.of(features[b.start : b.stop]) for b in batches_of(count, REAL_BATCH))
-        own = [Moments.of(rows) for rows in self.each_batch(count, self._seen_by(detector), "generated pictures", full)]
+        look = self._seen_by(detector, "features", make or as_drawn)
+        own = [Moments.of(rows) for rows in self.each_batch(count, look, "generated pictures", full)]
         parts = distributed.gather_objects(Moments.merge(own) if own else None)
         return Moments.merge([part for part in parts if part is not None])
 
-    def _seen_by(self, detector: Detector) -> Callable[[Draw], np.ndarray]:
+    def _seen_by(self, detector: Detector, output: str, make: Pictures) -> Callable[[Draw], np.ndarray]:
+        look = getattr(detector, output)
+
         def compute(draw: Draw) -> np.ndarray:
-            images = to_uint8(self.render(draw).image)
+            with self.stage("generate"):
+                images = to_uint8(make(self, draw))
             with self.stage("generated features"):
-                return detector.features(images).cpu().numpy()
+                return look(images).cpu().numpy()
 
         return compute
 
@@ -339,6 +355,15 @@ class Evaluation:
             "raw_resolution": self.generator.raw_resolution,
             **asdict(self.sampling),
         }
+
+
+Pictures = Callable[[Evaluation, Draw], Tensor]
+"""A way to make pictures `n 3 height width` in [-1, 1] of a draw."""
+
+
+def as_drawn(evaluation: Evaluation, draw: Draw) -> Tensor:
+    """Pictures seen from the cameras of the draw, which also condition the mapping: the published protocol."""
+    return evaluation.view(evaluation.latents(draw, draw.labels), draw.labels).image
 
 
 def to_uint8(images: Tensor) -> Tensor:

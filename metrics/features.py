@@ -27,8 +27,9 @@ class DetectorError(RuntimeError):
 class Detector:
     """A fixed network that looks at pictures.
 
-    features, probabilities: from uint8 pictures `n 3 height width` to float32 rows `n d`. perceptual: to rows whose
-    squared distances are perceptual distances. A network need not offer all three (None).
+    features, probabilities: from uint8 pictures `n 3 height width` to float32 rows `n d`. perceptual: from pictures
+    in 0..255, not rounded, to rows whose squared distances are perceptual distances. A published file offers what its
+    own metrics need.
     resize: what it does with the size of pictures, in words for the result line.
     """
 
@@ -36,8 +37,8 @@ class Detector:
     sha256: str
     resize: str
     features: Callable[[Tensor], Tensor]
-    probabilities: Callable[[Tensor], Tensor] | None = None
-    perceptual: Callable[[Tensor], Tensor] | None = None
+    probabilities: Callable[[Tensor], Tensor]
+    perceptual: Callable[[Tensor], Tensor]
 
     def describe(self) -> dict[str, str]:
         """Which network this is, for result lines and cache keys."""

@@ -12,7 +12,7 @@ import torch
 
 from dnnlib.files import cache_folder, sha256_of
 from dnnlib.util import format_seconds
-from metrics import fid, kid
+from metrics import equivariance, fid, inception_score, kid, path_length, precision_recall
 from metrics.evaluation import Evaluation, GeneratorLike, MetricError, Sampling
 from metrics.features import Detectors
 from metrics.names import Request, match
@@ -38,10 +38,17 @@ class Family:
     default_count: int = 50_000
 
 
-COUNT, FULL, LITE = r"(?P<count>\d+k?)", r"(?P<full>_full)?", r"(?P<lite>_lite)?"
+COUNT, COUNT_K = r"(?P<count>\d+k?)", r"(?P<count>\d+k|\d+_)"
+FULL, LITE = r"(?P<full>_full)?", r"(?P<lite>_lite)?"
 FAMILIES = (
     Family("fid", f"fid{COUNT}{FULL}{LITE}", "fid50k_full", fid.measure, "inception"),
     Family("kid", f"kid{COUNT}{FULL}{LITE}", "kid50k_full", kid.measure, "inception"),
+    Family("pr", rf"pr{COUNT_K}(?P<neighbours>\d){FULL}{LITE}", "pr50k3_full", precision_recall.measure, "vgg16", True),
+    Family("is", rf"is{COUNT}{LITE}", "is50k", inception_score.measure, "inception", True),
+    Family("ppl2_wend", rf"ppl2_wend(?:_{COUNT})?{LITE}", "ppl2_wend", path_length.measure, "vgg16"),
+    Family("eqt_int", rf"eqt{COUNT}_int", "eqt50k_int", equivariance.measure_whole_shifts, None, True),
+    Family("eqt_frac", rf"eqt{COUNT}_frac", "eqt50k_frac", equivariance.measure_part_shifts, None, True),
+    Family("eqr", rf"eqr{COUNT}", "eqr50k", equivariance.measure_rotations, None, True),
 )
 
 

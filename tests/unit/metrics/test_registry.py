@@ -34,6 +34,14 @@ def values(records: list[dict]) -> dict[str, float]:
         ("fid2k_lite", "fid", 2000, False, True),
         ("fid2048_full_lite", "fid", 2048, True, True),
         ("kid10k", "kid", 10_000, False, False),
+        ("pr50k3_full", "pr", 50_000, True, False),
+        ("pr200_3_lite", "pr", 200, False, True),
+        ("is50k", "is", 50_000, False, False),
+        ("ppl2_wend", "ppl2_wend", 50_000, False, False),
+        ("ppl2_wend_2k_lite", "ppl2_wend", 2000, False, True),
+        ("eqt50k_int", "eqt_int", 50_000, False, False),
+        ("eqt1k_frac", "eqt_frac", 1000, False, False),
+        ("eqr50k", "eqr", 50_000, False, False),
     ],
 )
 def test_names_say_count_and_variant(name: str, family: str, count: int, full: bool, lite: bool) -> None:
@@ -201,7 +209,6 @@ def test_detectors_are_checked(tmp_path: Path, detectors: dict, monkeypatch: pyt
     images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     detector = Detectors().get("inception")
     assert detector.features(images).shape == (2, 6)
-    assert detector.probabilities is not None
     np.testing.assert_allclose(detector.probabilities(images).sum(dim=1), 1, rtol=1e-6)
 
 
