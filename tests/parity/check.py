@@ -19,7 +19,7 @@ import click
 import numpy as np
 import torch
 
-from tests.parity import augment, cameras, ops, superresolution
+from tests.parity import augment, cameras, generator, ops, superresolution
 from tests.parity.golden import Golden
 
 FUNCTION_KINDS = (ops, augment, cameras)
@@ -48,6 +48,8 @@ def kind_of(golden: Golden) -> ModuleType:
     """The module that knows the arrays of a file."""
     if "official_module" in golden.spec:
         return superresolution
+    if "G_state_dict" in golden.spec:
+        return generator
     return max(FUNCTION_KINDS, key=lambda kind: sum(kind.recipes.find(name) is not None for name in golden.outputs))
 
 
