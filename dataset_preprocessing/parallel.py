@@ -1,0 +1,82 @@
+"""Work spread over processes, results in order, bounded memory, no process left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def default_workers() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Collection[Item], workers: int, description: str
+) -> Iterator[Result]:
+    """`function` of each item, in order, with a progress bar; computed by `workers` processes (below 2: by this one).
+
+    At most a few results a worker wait to be taken. `function` and items must be picklable; exceptions are raised here.
+    """
+    interval = 0.3 if sys.stderr.isatty() else 10
+    with tqdm(total=len(items), desc=description, unit="img", mininterval=interval, disable=not items) as progress:
+        results = map(function, items) if workers < 2 or len(items) < 2 else _map_in_pool(function, items, workers)
+        for result in results:
+            yield result
+            progress.update()
+
+
+def _map_in_pool(function: Callable[[Item], Result], items: Collection[Item], workers: int) -> Iterator[Result]:
+    pending: deque[Future[Result]] = deque()
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(os.getpid(),))
+    try:
+        with _single_threaded_children():
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 4 * workers:
+                    yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Child processes started meanwhile use one thread each: the cores are shared out among them already."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _start_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end when it ends, even if it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
