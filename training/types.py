@@ -46,6 +46,10 @@ class Camera:
         """Camera centres in scene units."""
         return self.cam2world[:, :3, 3]
 
+    def to(self, device: torch.device | str) -> Camera:
+        """The same cameras on another device."""
+        return Camera(self.cam2world.to(device), self.intrinsics.to(device))
+
     def __len__(self) -> int:
         return len(self.cam2world)
 
