@@ -88,7 +88,7 @@ def read_bytes(data: memoryview) -> Any:
         root = _read_zip(data, tensors)
     else:
         root = Unpickler(data, tensors.admitted, budget).load()
-        if root == LEGACY_MAGIC:
+        if isinstance(root, int) and root == LEGACY_MAGIC:
             raise SnapshotError("it is in the old format of torch.save; load it and save it again with a newer torch")
     check_extent(root)
     return root
@@ -133,7 +133,7 @@ class TensorReader:
         }
 
     def tensor(
-        self, storage: Storage, offset: int, size: tuple, stride: tuple, requires_grad: bool, hooks: Any, metadata=None
+        self, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, metadata: Any = None
     ) -> Tensor:
         """A tensor of the given layout over a storage; its layout must lie within the storage."""
         if not isinstance(storage, Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple):
@@ -153,7 +153,7 @@ class TensorReader:
             storage.flat = tensor_of_bytes(storage.data, storage.dtype)
         return storage.flat.as_strided(size, stride, offset if count else 0)
 
-    def stored_network(self, tag: str, config: dict, state: dict) -> StoredNetwork:
+    def stored_network(self, tag: Any, config: Any, state: Any) -> StoredNetwork:
         """One of our networks, its tensors rebuilt from type, shape and bytes."""
         tensors = {}
         for name, entry in state.items():
@@ -161,9 +161,9 @@ class TensorReader:
             tensors[name] = tensor_of_plain(entry)
         return StoredNetwork(str(tag), {"config": config, "state": tensors})
 
-    def nested_storage(self, data: memoryview) -> Storage:
+    def nested_storage(self, content: Any) -> Storage:
         """The storage in a byte string that holds a `torch.save` file of the old format."""
-        position = 0
+        data, position = memoryview(content), 0
 
         def value(persistent_load: Callable[[Any], Any] | None = None) -> Any:
             nonlocal position
@@ -172,7 +172,7 @@ class TensorReader:
             position = reader.position
             return loaded
 
-        if not isinstance(data, memoryview) or value() != LEGACY_MAGIC:
+        if value() != LEGACY_MAGIC:
             raise SnapshotError("a storage that is no torch file")
         value()  # the protocol of that format; there is only one
         if value().get("little_endian") is not True:
@@ -258,27 +258,27 @@ class _ByteFile:
         return piece
 
 
-def _ordered_dict(items: Any = ()) -> dict:
+def _dictionary(items: Any = ()) -> dict:
     return {checked_key(key): value for key, value in items}
 
 
-def _numpy_type(code: str, _align: Any = False, _copy: Any = False) -> NumpyType:
+def _numpy_type(code: Any, _align: Any = False, _copy: Any = False) -> NumpyType:
     if not isinstance(code, str) or not re.fullmatch(r"[<|=]?(b1|[iu][1248]|f[248])", code):
         raise SnapshotError(f"a NumPy type {str(code)[:20]!r} that is no number")
     return NumpyType(code)
 
 
-def _numpy_scalar(dtype: NumpyType, data: memoryview | bytes) -> Any:
+def _numpy_scalar(dtype: Any, data: Any) -> Any:
     return np.frombuffer(data, np.dtype(dtype.code), count=1)[0].item()
 
 
-def _latin_bytes(text: str, encoding: str) -> bytes:
+def _latin_bytes(text: Any, encoding: Any) -> bytes:
     if encoding != "latin1":
-        raise SnapshotError(f"an encoding {encoding[:20]!r}")
+        raise SnapshotError("text in an encoding other than latin1")
     return text.encode("latin-1")
 
 
-def _persistent_object(fields: dict) -> Record:
+def _persistent_object(fields: Any) -> Record:
     """The record of a published class that was pickled with its source; only name and attributes are looked at."""
     record = Record(str(fields["class_name"]))
     record.build(fields["state"])
@@ -327,9 +327,9 @@ STORAGE_TYPES = {
 TYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in STORAGE_TYPES.values()}
 
 PLAIN_GLOBALS: dict[str, Any] = {
-    "collections.OrderedDict": Call(_ordered_dict),
-    "dnnlib.util.EasyDict": Call(_ordered_dict),
-    "easydict.EasyDict": Call(_ordered_dict),
+    "collections.OrderedDict": Call(_dictionary),
+    "dnnlib.util.EasyDict": Call(_dictionary),
+    "easydict.EasyDict": Call(_dictionary),
     "builtins.set": Call(lambda items=(): set(map(checked_key, items))),
     "__builtin__.set": Call(lambda items=(): set(map(checked_key, items))),
     "_codecs.encode": Call(_latin_bytes),

@@ -26,11 +26,11 @@ SAFETENSORS_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.float64: 
 
 
 @click.group(context_settings={"show_default": True})
-def main() -> None:
+def commands() -> None:
     """Look into snapshots, ours and published ones, and convert them."""
 
 
-@main.command()
+@commands.command()
 @click.argument("file", metavar="FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, configurations included.")
 def inspect(file: str, as_json: bool) -> None:
@@ -50,7 +50,7 @@ def inspect(file: str, as_json: bool) -> None:
         click.echo(f"{name:<14} {facts}")
 
 
-@main.command()
+@commands.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--to", "form", type=click.Choice(["official-state"]), default="official-state", help="What to write.")
@@ -70,6 +70,11 @@ def convert(source: str, target: Path, form: str, network: str) -> None:
         raise click.ClickException(str(error)) from error
     write_state(target, state)
     click.echo(f"{target}: {len(state)} tensors of {network}")
+
+
+def main() -> None:
+    """Runs the command line of `python -m training.snapshot`."""
+    commands(prog_name="python -m training.snapshot")
 
 
 def summarize(snapshot: Snapshot) -> dict[str, Any]:
