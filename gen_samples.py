@@ -167,7 +167,7 @@ def main(
     shape_axes: str,
     device: str,
 ) -> None:
-    r"""Saves pictures, transparent foregrounds, depth and shapes of seeds.
+    """Saves pictures, transparent foregrounds, depth and shapes of seeds.
 
     Each seed gives seedNNNN.png, its views side by side, other layers as seedNNNN_LAYER.png, and seedNNNN.json,
     which says what made them. The same command writes the same bytes.
@@ -175,7 +175,7 @@ def main(
     \b
     python gen_samples.py --network=network-snapshot-000100.pkl --seeds=0-3 --outdir=out
     python gen_samples.py --network=network-snapshot-000100.pkl --seeds=2 --shapes=.ply,.glb --outdir=out
-    """
+    """  # noqa: D301
     generator, source = load_generator(network, pick_device(device))
     config = generator.config
     has_surroundings = not isinstance(config.background, SolidConfig)
@@ -206,7 +206,8 @@ def main(
     )
     outdir.mkdir(parents=True, exist_ok=True)
     strips = []
-    for name, seed, background_seed in tqdm(seed_pairs(seeds, bg_seeds), desc="seeds", unit="seed"):
+    pairs = seed_pairs(seeds, bg_seeds)
+    for name, seed, background_seed in tqdm(pairs, desc="seeds", unit="seed"):
         strips.append(job.run(name, seed, background_seed))
         if trunc_sweep:
             job.sweep(name, seed, background_seed, trunc_sweep)
@@ -214,6 +215,9 @@ def main(
             job.mix(name, seed, background_seed, mix_seeds, mix_rows)
     if grid:
         job.save_grid("grid", strips, seeds=seeds, background_seeds=bg_seeds)
+    missing = job.missing_shapes(name for name, _, _ in pairs)
+    if missing:
+        raise click.ClickException(f"no surface for {', '.join(missing)}; the reasons stand above")
     click.echo(f"{len(strips)} seeds, layers {', '.join(job.layers)}: {outdir}")
 
 

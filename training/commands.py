@@ -13,7 +13,6 @@ import click
 import torch
 from torch import Tensor
 
-from dnnlib.files import fetch, sha256_of
 from training import snapshot
 from training.cameras.prior import FRONT, ViewConfig, orbit_camera
 from training.generator import Generator
@@ -88,6 +87,20 @@ class NameList(click.ParamType):
         return chosen
 
 
+class GridSize(click.ParamType):
+    """An option whose value is columns and rows, such as `4x2`."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)[x,](\d+)", value)
+        if match is None or "0" in match.groups():
+            self.fail(f"{value!r} is no grid such as 4x2", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 def pick_device(name: str) -> torch.device:
     """The device of that name; "auto" is a GPU where there is one. Raises ClickException where there is none."""
     if name == "auto":
@@ -104,11 +117,11 @@ def load_generator(network: str, device: torch.device) -> tuple[Generator, dict[
     read.
     """
     try:
-        path = fetch(network)
-        generator = snapshot.load(path)["G_ema"]
+        file = snapshot.load(network, device)
+        generator = file["G_ema"]
     except (OSError, ValueError) as error:
         raise click.ClickException(f"--network={network}: {error}") from error
-    return generator.eval().requires_grad_(False).to(device), {"network": network, "network_sha256": sha256_of(path)}
+    return generator, {"network": network, "network_sha256": file.sha256}
 
 
 def conditioning_camera(view: ViewConfig, fov_deg: float | None = None) -> Camera:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,11 @@ def save_shapes(
 ) -> dict[str, str]:
     """File names of the shapes that were saved, by format.
 
-    axes: "published" or "scene" for all formats, or "auto": published for volumes, scene for meshes.
-    Raises ClickException where there is no surface.
+    axes: "published" or "scene" for all formats, or "auto": published for volumes, scene for meshes. Where there is
+    no surface the reason is printed and the file left out.
     """
     density = scene_density(scene, settings, progress=True)
-    mesh = None
+    mesh, files = None, {}
     for suffix in formats:
         path = folder / f"{name}{suffix}"
         try:
@@ -110,9 +110,11 @@ def save_shapes(
             else:
                 mesh = mesh or scene_mesh(scene, density, settings)
                 shapes.save_mesh(path, mesh)
+            files[suffix] = path.name
         except ValueError as error:
-            raise click.ClickException(f"{path.name}: {error} (--shape-level)") from error
-    return {suffix: f"{name}{suffix}" for suffix in formats}
+            path.unlink(missing_ok=True)
+            click.echo(f"{path.name}: {error} (--shape-level)", err=True)
+    return files
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,11 @@ class Job:
             strips.append(LAYERS["image"](self.shooting.shots(scene)))
         facts = {"mix_seeds": list(others), "mix_rows": list(rows)}
         self.save_grid(f"{name}_mix", strips, seed=seed, background_seed=background_seed, **facts)
+
+    def missing_shapes(self, names: Iterable[str]) -> list[str]:
+        """Shapes that these scenes should have and have not."""
+        wanted = [f"{name}{suffix}" for name in names for suffix in self.shape_formats]
+        return [name for name in wanted if not (self.folder / name).exists()]
 
     def save_grid(self, name: str, rows: Sequence[ndarray], **facts: Any) -> None:
         """Saves strips below each other, and what made them."""

@@ -65,8 +65,8 @@ def write_film(path: Path, frames: Iterable[UInt8[ndarray, "height width channel
                 stream = file.add_stream(encoding.codec, rate=Fraction(fps), options=encoding.options)
                 stream.height, stream.width = frame.shape[:2]
                 stream.pix_fmt = encoding.pixel_format
-            # One thread: the same frames give the same bytes on any machine.
-            stream.thread_count = 1
+                # One thread: the same frames give the same bytes on any machine.
+                stream.thread_count = 1
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24" if frame.shape[2] == 3 else "rgba")
             file.mux(stream.encode(picture))
         if stream is None:

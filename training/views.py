@@ -60,8 +60,8 @@ class BuiltScene:
         what lies behind the scene.
         """
         settings = settings or RenderSettings(self.generator.raw_resolution, jitter="center")
-        camera = _to_device(camera, self.device)
-        behind = camera if background_camera is None else _to_device(background_camera, self.device)
+        camera = camera.to(self.device)
+        behind = camera if background_camera is None else background_camera.to(self.device)
         field = self.field.expand(len(camera))
         with torch.no_grad():
             march = render(field, make_rays(camera, settings), self.generator.config.renderer, settings, self.box_side)
@@ -145,11 +145,9 @@ class Shot:
         return normals.transpose(1, 2).unflatten(2, (self.settings.resolution, self.settings.resolution))
 
 
-def _to_device(camera: Camera, device: torch.device) -> Camera:
-    return Camera(camera.cam2world.to(device), camera.intrinsics.to(device))
-
-
 # Layers: what a strip of pictures can show.
+
+LayerFunction = Callable[[Sequence[Shot]], ndarray]
 
 
 def _foreground_rgba(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 4"]:
@@ -160,10 +158,23 @@ def _foreground_rgba(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 4"]:
     return np.concatenate(pictures)
 
 
-def _depth(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
+def depth_layer(limits: tuple[float, float] | None = None) -> LayerFunction:
+    """The layer that shows depth between limits in scene units; None: what the shots hit, so not to be compared."""
+
+    def pictures(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
+        depth = torch.cat([shot.raw_depth for shot in shots])
+        opacity = torch.cat([shot.raw_opacity for shot in shots])
+        return media.depth_pictures(depth, limits, opacity)
+
+    return pictures
+
+
+def hit_range(shots: Sequence[Shot]) -> tuple[float, float]:
+    """The smallest and the largest depth of rays that are more than half opaque; of all rays where none is."""
     depth = torch.cat([shot.raw_depth for shot in shots])
-    opacity = torch.cat([shot.raw_opacity for shot in shots])
-    return media.depth_pictures(depth, opacity=opacity)
+    hit = torch.cat([shot.raw_opacity for shot in shots]) > 0.5
+    seen = depth[hit] if hit.any() else depth
+    return float(seen.min()), float(seen.max())
 
 
 def _opacity(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 1"]:
@@ -183,7 +194,7 @@ def _normals(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
     return np.concatenate(pictures)
 
 
-def _layer(layer: Layer) -> Callable[[Sequence[Shot]], UInt8[ndarray, "n high wide 3"]]:
+def _layer(layer: Layer) -> LayerFunction:
     return lambda shots: np.concatenate([media.to_uint8(shot.output(layer).image) for shot in shots])
 
 
@@ -191,14 +202,14 @@ def _raw(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
     return np.concatenate([media.to_uint8(shot.output().image_raw) for shot in shots])
 
 
-LAYERS: dict[str, Callable[[Sequence[Shot]], ndarray]] = {
+LAYERS: dict[str, LayerFunction] = {
     "image": _layer("full"),
     "alpha": _foreground_rgba,
     "fg": _layer("foreground"),
     "bg": _layer("background"),
     "hole": _layer("hole"),
     "raw": _raw,
-    "depth": _depth,
+    "depth": depth_layer(),
     "opacity": _opacity,
     "normals": _normals,
 }
