@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -36,20 +36,27 @@ def ordered_map(
     """
     interval = 0.3 if sys.stderr.isatty() else 10
     with tqdm(total=len(items), desc=description, unit="img", mininterval=interval, disable=not items) as progress:
-        results = map(function, items) if workers < 2 or len(items) < 2 else _map_in_pool(function, items, workers)
-        for result in results:
-            yield result
-            progress.update()
+        alone = workers < 2 or len(items) < 2
+        with contextlib.closing(
+            _map_here(function, items) if alone else _map_in_pool(function, items, workers)
+        ) as results:
+            for result in results:
+                yield result
+                progress.update()
 
 
-def _map_in_pool(function: Callable[[Item], Result], items: Collection[Item], workers: int) -> Iterator[Result]:
+def _map_here(function: Callable[[Item], Result], items: Collection[Item]) -> Generator[Result]:
+    yield from map(function, items)
+
+
+def _map_in_pool(function: Callable[[Item], Result], items: Collection[Item], workers: int) -> Generator[Result]:
     pending: deque[Future[Result]] = deque()
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(os.getpid(), function))
     try:
         with _single_threaded_children():
             for item in items:
-                pending.append(pool.submit(function, item))
+                pending.append(pool.submit(_work, item))
                 if len(pending) > 4 * workers:
                     yield pending.popleft().result()
         while pending:
@@ -70,8 +77,19 @@ def _single_threaded_children() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _start_worker(parent: int) -> None:
+_function: Callable[[Any], Any] | None = None
+
+
+def _work(item: Any) -> Any:
+    """The result of the function that this worker was started for: it is sent once, not with every item."""
+    assert _function is not None
+    return _function(item)
+
+
+def _start_worker(parent: int, function: Callable[[Any], Any]) -> None:
     """Leave Ctrl-C to the parent, and end when it ends, even if it was killed."""
+    global _function
+    _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -115,6 +115,10 @@ class ZipWriter:
         self._entries.append(entry)
         self._end += _record_size(entry)
 
+    def fingerprints(self) -> list[tuple[str, int, int]]:
+        """Name, size and CRC-32 of every entry so far."""
+        return [(entry.name.decode(), entry.size, entry.crc) for entry in self._entries]
+
     def finish(self) -> None:
         """Write the index and put the file under its final name."""
         index = b"".join(map(_central_record, self._entries))
@@ -145,17 +149,17 @@ class FolderWriter:
         files = (file for file in partial.rglob("*") if file.is_file() and not file.name.endswith(".tmp"))
         self.done = sorted(file.relative_to(partial).as_posix() for file in files)
 
-    def restart(self) -> None:
-        """Forget what an earlier run completed."""
-        shutil.rmtree(self._partial)
-        self._partial.mkdir()
-        self.done = []
-
     def add(self, name: str, data: bytes) -> None:
         """Write one file."""
         target = self._partial / name
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, data)
+
+    def fingerprints(self) -> list[tuple[str, int, int]]:
+        """Name, size and CRC-32 of every file so far, sorted."""
+        names = sorted(f.relative_to(self._partial).as_posix() for f in self._partial.rglob("*") if f.is_file())
+        contents = ((name, (self._partial / name).read_bytes()) for name in names)
+        return [(name, len(data), zlib.crc32(data)) for name, data in contents]
 
     def finish(self) -> None:
         """Put the folder under its final name."""
@@ -178,12 +182,17 @@ Writer = ZipWriter | FolderWriter
 
 
 def remaining(writer: Writer, names: Iterable[str]) -> list[str]:
-    """The names still to be written, in order; what an earlier run wrote is kept where it fits the plan."""
+    """The names still to be written, in order. Of a zip these are the names after the last that an earlier run wrote.
+
+    A zip whose entries do not fit the order of the names is begun again.
+    """
     names = list(names)
-    if isinstance(writer, ZipWriter) and writer.done != names[: len(writer.done)]:
-        writer.restart()
     done = set(writer.done)
-    return [name for name in names if name not in done]
+    if isinstance(writer, FolderWriter):
+        return [name for name in names if name not in done]
+    if [name for name in names if name in done] != writer.done:
+        writer.restart()
+    return names[names.index(writer.done[-1]) + 1 :] if writer.done else names
 
 
 def _record_size(entry: _Entry) -> int:

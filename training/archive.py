@@ -6,19 +6,28 @@ lie, unknown compression and damaged bytes are refused with an ArchiveError that
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+LABEL_FILE = "dataset.json"
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MAX_ENTRY_BYTES = 512 * 2**20
 """Larger entries are refused: no picture or label file of a training set comes near."""
 
+MAX_PIXELS = 64 * 2**20
+"""Pictures of more pixels are refused unread."""
+
+_HEADER_BYTES = 64
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 
 
@@ -246,3 +255,48 @@ def png_header(head: bytes) -> ImageHeader | None:
     width, height, depth, color = struct.unpack(">LLBB", head[16:26])
     mode = _PNG_MODES.get(color, f"color type {color}")
     return ImageHeader(width, height, f"{mode};16" if depth == 16 else mode)
+
+
+def image_header(archive: Archive, name: str) -> ImageHeader:
+    """Size and mode of a picture, read from as few bytes as its format allows; ArchiveError if unreadable."""
+    header = png_header(archive.head(name, _HEADER_BYTES))
+    if header is not None:
+        return header
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(archive.read(name))) as image:
+                return ImageHeader(image.width, image.height, image.mode)
+    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise ArchiveError(f"{archive.path}: {name} is no readable picture ({error}); replace or remove it") from None
+
+
+def read_label_file(archive: Archive) -> dict[str, Any]:
+    """Content of the archive's `dataset.json`; an empty dictionary where there is none.
+
+    Raises ArchiveError where it is not a JSON object.
+    """
+    if LABEL_FILE not in archive.names:
+        return {}
+    where = f"{archive.path}: {LABEL_FILE}"
+    content = parse_json(archive.read(LABEL_FILE), where)
+    if not isinstance(content, dict):
+        raise ArchiveError(f'{where}: expected an object like {{"labels": [[name, [25 numbers]], ...]}}')
+    return content
+
+
+def label_entries(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Label of each file name, from the `labels` of a label file (pairs or an object); empty for null.
+
+    Names come with forward slashes. Raises ArchiveError where entries are not pairs of a name and a label.
+    """
+    labels = content.get("labels")
+    if labels is None:
+        return {}
+    pairs = list(labels.items()) if isinstance(labels, dict) else labels
+    if not isinstance(pairs, list):
+        raise ArchiveError(f"{where}: `labels` must be a list of [name, label] pairs or null")
+    for number, pair in enumerate(pairs):
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise ArchiveError(f"{where}: entry {number} of `labels` is not a pair of a file name and a label")
+    return {name.replace("\\", "/"): label for name, label in pairs}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -23,14 +22,18 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from training.archive import Archive, ArchiveError, ImageHeader, is_image, open_archive, parse_json, png_header
+from training.archive import (
+    LABEL_FILE,
+    MAX_PIXELS,
+    ArchiveError,
+    image_header,
+    is_image,
+    label_entries,
+    open_archive,
+    read_label_file,
+)
 from training.types import LABEL_SIZE
 
-LABEL_FILE = "dataset.json"
-MAX_PIXELS = 64 * 2**20
-"""Pictures of more pixels are refused unread."""
-
-_HEADER_BYTES = 64
 _READABLE_MODES = ("RGB", "L", "1")
 
 
@@ -69,51 +72,6 @@ def mirror_labels(labels: Float[Tensor, "n 25"]) -> Float[Tensor, "n 25"]:
     mirrored[:, [1, 2, 4, 8, 3, 17]] *= -1
     mirrored[:, 18] = 1 - mirrored[:, 18]
     return mirrored
-
-
-def read_label_file(archive: Archive) -> dict[str, Any]:
-    """Content of the archive's `dataset.json`; an empty dictionary where there is none.
-
-    Raises ArchiveError where it is not a JSON object.
-    """
-    if LABEL_FILE not in archive.names:
-        return {}
-    where = f"{archive.path}: {LABEL_FILE}"
-    content = parse_json(archive.read(LABEL_FILE), where)
-    if not isinstance(content, dict):
-        raise ArchiveError(f'{where}: expected an object like {{"labels": [[name, [25 numbers]], ...]}}')
-    return content
-
-
-def label_entries(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """Label of each file name, from the `labels` of a label file (pairs or an object); empty for null.
-
-    Names come with forward slashes. Raises ArchiveError where entries are not pairs of a name and a label.
-    """
-    labels = content.get("labels")
-    if labels is None:
-        return {}
-    pairs = list(labels.items()) if isinstance(labels, dict) else labels
-    if not isinstance(pairs, list):
-        raise ArchiveError(f"{where}: `labels` must be a list of [name, label] pairs or null")
-    for number, pair in enumerate(pairs):
-        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise ArchiveError(f"{where}: entry {number} of `labels` is not a pair of a file name and a label")
-    return {name.replace("\\", "/"): label for name, label in pairs}
-
-
-def image_header(archive: Archive, name: str) -> ImageHeader:
-    """Size and mode of a picture, read from as few bytes as its format allows; DatasetError if unreadable."""
-    header = png_header(archive.head(name, _HEADER_BYTES))
-    if header is not None:
-        return header
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(archive.read(name))) as image:
-                return ImageHeader(image.width, image.height, image.mode)
-    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise DatasetError(f"{archive.path}: {name} is no readable picture ({error}); replace or remove it") from None
 
 
 class ImageDataset(torch.utils.data.Dataset):
