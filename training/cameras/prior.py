@@ -50,12 +50,15 @@ def orbit_position(
 
 
 def look_at(position: Float[Tensor, "n 3"], target: Float[Tensor, "#n 3"]) -> Float[Tensor, "n 4 4"]:
-    """Camera-to-world matrices (OpenCV axes) of upright cameras at `position` that look at `target`."""
+    """Camera-to-world matrices (OpenCV axes) of upright cameras at `position` that look at `target`.
+
+    No camera may look along the y axis, which is up in the world.
+    """
     forward = torch.nn.functional.normalize(target - position, dim=1)
-    up = torch.tensor([0.0, 1.0, 0.0], device=position.device).expand_as(forward)
+    up = position.new_tensor([0.0, 1.0, 0.0]).expand_as(forward)
     right = -torch.nn.functional.normalize(torch.linalg.cross(up, forward), dim=1)
     down = torch.nn.functional.normalize(torch.linalg.cross(forward, right), dim=1)
-    matrix = torch.eye(4, device=position.device).repeat(len(position), 1, 1)
+    matrix = torch.eye(4, dtype=position.dtype, device=position.device).repeat(len(position), 1, 1)
     matrix[:, :3, :] = torch.stack([right, down, forward, position], dim=2)
     return matrix
 
