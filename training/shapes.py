@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from dnnlib.files import atomic_path
 from training.rendering.renderer import PointField
+from training.scene import Field
 
 MRC_LEVEL = 10.0
 """The raw density at which the published guide shows a volume."""
@@ -53,7 +54,7 @@ def grid_points(
 
 
 def density_grid(
-    field: PointField,
+    field: Field,
     resolution: int,
     side: float,
     *,
@@ -71,8 +72,7 @@ def density_grid(
     with tqdm(total=resolution**3, desc="density", unit="pt", unit_scale=True, disable=not progress) as bar:
         for part, points in grid_points(resolution, side, chunk, device):
             with torch.no_grad():
-                samples = field(points[None].float())
-            density[part] = samples.density.flatten().float().cpu().numpy()
+                density[part] = field.density(points[None].float()).flatten().float().cpu().numpy()
             bar.update(len(points))
     return density.reshape(resolution, resolution, resolution)
 

@@ -140,7 +140,7 @@ class Shot:
         slopes = []
         with torch.no_grad():
             for axis in torch.eye(3, device=points.device) * step:
-                slopes.append(field(points + axis).density - field(points - axis).density)
+                slopes.append(field.density(points + axis) - field.density(points - axis))
         normals = -torch.nn.functional.normalize(torch.cat(slopes, dim=-1), dim=-1)
         return normals.transpose(1, 2).unflatten(2, (self.settings.resolution, self.settings.resolution))
 

@@ -14,16 +14,34 @@ from training.types import FieldSamples
 SIDE = 1.6
 
 
-def ellipsoid(points: torch.Tensor, directions: torch.Tensor | None = None) -> FieldSamples:
-    """A field with an asymmetric object: an ellipsoid off the centre, coloured by position."""
+class FunctionField:
+    """A field from a function of points that gives raw density and features."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, points: torch.Tensor, directions: torch.Tensor | None = None) -> FieldSamples:
+        return self.function(points)
+
+    def density(self, points: torch.Tensor) -> torch.Tensor:
+        return self(points).density
+
+    def expand(self, count: int) -> FunctionField:
+        return self
+
+
+@FunctionField
+def ellipsoid(points: torch.Tensor) -> FieldSamples:
+    """An asymmetric scene: an ellipsoid off the centre, coloured by position."""
     centre, radii = torch.tensor([0.2, -0.1, 0.05]), torch.tensor([0.15, 0.3, 0.45])
     distance = ((points - centre) / radii).norm(dim=-1, keepdim=True)
     density = 40 * (1 - distance) + 10
     return FieldSamples(density, torch.cat([points + 0.5, points * 0], dim=-1))
 
 
-def slab(points: torch.Tensor, directions: torch.Tensor | None = None) -> FieldSamples:
-    """A field that is dense for x > 0, up to the face of every cube."""
+@FunctionField
+def slab(points: torch.Tensor) -> FieldSamples:
+    """Dense for x > 0, up to the face of every cube."""
     return FieldSamples(points[..., :1] * 30, points * 0)
 
 
@@ -115,7 +133,8 @@ def test_colors_are_those_of_the_field():
 def test_colors_are_gathered_below_the_surface():
     """A grey haze around a red core: what is seen is red."""
 
-    def hazy(points, directions):
+    @FunctionField
+    def hazy(points):
         depth = 1 - points[..., 2:]
         density = torch.where(depth > 0.05, 200.0, 1.0)
         red = (depth > 0.05).float()
