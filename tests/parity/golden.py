@@ -41,7 +41,8 @@ class Golden:
     @property
     def outputs(self) -> list[str]:
         """Names of the arrays to be computed; the others are inputs."""
-        return [name for name in self.spec["arrays"] if not re.match(r"in_|.*_in_", name)]
+        arrays = self.spec["arrays"]
+        return [name for name in arrays if not (re.match(r"in_|.*_in_", name) or self.meaning(name) == "labels")]
 
     def entry(self, name: str) -> dict[str, Any]:
         """What the file says of an array."""
@@ -94,6 +95,10 @@ class Recipes:
             return function
 
         return register
+
+    def include(self, other: Recipes) -> None:
+        """Adds the recipes of another file."""
+        self._entries += other._entries
 
     def find(self, name: str) -> tuple[Callable[..., Any], re.Match[str]] | None:
         """The recipe of an array and the match of its name; None where nobody knows it."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from tests.parity.networks import gradient_norms
 from training import phases
-from training.discriminators import Discriminator
 from training.generator import Generator
 from training.inputs import Fakes, Reals
 from training.losses import LossConfig
@@ -23,7 +23,7 @@ class Outcome:
 
     statistics: dict[str, Tensor]
     trained: nn.Module
-    G: Generator | None
+    G: Any
 
     def statistic(self, name: str) -> Tensor:
         """Values by sample of a statistic with an official name such as `Loss.scores.fake`."""
@@ -39,21 +39,21 @@ class Batch:
     """The inputs of all phases: generated pictures have the labels in reverse, and swapped ones for the mapping."""
 
     fakes: Fakes
-    reals: Reals | None
+    reals: Reals
     settings: StepSettings
 
     @staticmethod
-    def of(z: Tensor, labels: Tensor, images: Tensor | None, resolution: int, gamma: float, blur: float = 0.0) -> Batch:
-        """Latents and the labels of real pictures; every pose is swapped."""
+    def of(z: Tensor, labels: Tensor, images: Tensor, resolution: int, gamma: float, blur: float = 0.0) -> Batch:
+        """Latents, real pictures and their labels; every pose is swapped."""
         settings = StepSettings(
             render=RenderSettings(resolution, jitter="center"), blur_sigma=blur, swap_probability=1.0, r1_gamma=gamma
         )
         backwards = labels.flip(0)
         fakes = Fakes(z, Camera.from_label(backwards), Camera.from_label(backwards.roll(1, dims=0)))
-        return Batch(fakes, None if images is None else Reals(images, Camera.from_label(labels)), settings)
+        return Batch(fakes, Reals(images, Camera.from_label(labels)), settings)
 
 
-def run(phase: str, G: Generator | None, D: Discriminator | None, batch: Batch, gain: float = 1.0) -> Outcome:
+def run(phase: str, G: Any, D: Any, batch: Batch, gain: float = 1.0) -> Outcome:
     """A phase in train mode, without the noise of the backbone."""
     fakes, reals, settings = batch.fakes, batch.reals, batch.settings
     losses: dict[str, Callable[[], Iterator[phases.Loss]]] = {

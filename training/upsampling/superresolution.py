@@ -100,11 +100,21 @@ class Superresolution(nn.Module):
     def forward(
         self, features: Float[Tensor, "n channels height width"], ws: Float[Tensor, "n rows w_dim"]
     ) -> Float[Tensor, "n 3 out_height out_width"]:
+        return self.enlarge(features, features[:, :3], ws)
+
+    def enlarge(
+        self,
+        features: Float[Tensor, "n channels height width"],
+        image: Float[Tensor, "n 3 height width"],
+        ws: Float[Tensor, "n rows w_dim"],
+    ) -> Float[Tensor, "n 3 out_height out_width"]:
+        """The picture of features and of a raw picture beside them."""
         ws = ws[:, -1:].expand(-1, 3, -1)
-        if features.shape[-1] != self.input_resolution:
-            size = [self.input_resolution] * 2
-            features = nn.functional.interpolate(
-                features, size, mode="bilinear", align_corners=False, antialias=self.antialias
-            )
-        x, image = self.block0(features, features[:, :3], ws, self.noise_mode)
+        x, image = self.block0(self._resize(features), self._resize(image), ws, self.noise_mode)
         return self.block1(x, image, ws, self.noise_mode)[1]
+
+    def _resize(self, x: Tensor) -> Tensor:
+        if x.shape[-1] == self.input_resolution:
+            return x
+        size = [self.input_resolution] * 2
+        return nn.functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=self.antialias)
