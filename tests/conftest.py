@@ -12,6 +12,8 @@ import torch
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
+import training.unpickle  # noqa: F401  (before the hook: it has no shapes, and checking its tiny steps takes seconds)
+
 check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is
 install_import_hook("training", "tests.conftest.check_types")
 torch.set_num_threads(1)

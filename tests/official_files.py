@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.parity.fill import filled
+from training.scene.lookup import PLANE_AXES
+
+PUBLISHED = Path(__file__).parent / "parity" / "published"
+"""Tables of names and shapes of full-size and tiny networks, and pictures of the tiny ones."""
 HOOKS = ("_backward_hooks", "_forward_hooks", "_state_dict_hooks")
 
 
@@ -98,3 +104,30 @@ def write_official(path: Path, **networks: Module | None) -> Path:
     kwargs = {"class_name": "training.dataset.ImageFolderDataset", "path": "tiny.zip", "use_labels": True}
     path.write_bytes(official_bytes({"training_set_kwargs": kwargs, **networks, "augment_pipe": None}))
     return path
+
+
+def tiny_snapshot(path: Path, system: str, **attributes: Any) -> Path:
+    """Writes the tiny snapshot of a system, weights filled by the rule of the golden files; G_ema is G itself."""
+    spec = json.loads((PUBLISHED / f"{system}_tiny.json").read_text())
+    attributes = {
+        "rendering_kwargs": spec["G_kwargs"]["rendering_kwargs"],
+        "neural_rendering_resolution": 16,
+        "w_dim": spec["G_kwargs"]["w_dim"],
+    } | attributes
+    renderer = Module("ImportanceRenderer", reference="training.volumetric_rendering.renderer")
+    renderer.attributes["plane_axes"] = axes_matrices(PLANE_AXES["legacy"])
+    G = module_tree("TriPlaneGenerator", spec["G_kwargs"], parameters(spec["G"]), attributes)
+    G.parts["renderer"] = renderer
+    D = module_tree("DualDiscriminator", spec["D_kwargs"], parameters(spec["D"]))
+    return write_official(path, G=G, D=D, G_ema=G)
+
+
+def parameters(table: list) -> dict[str, Tensor]:
+    """Filled tensors of a table; zero maps take one element of memory."""
+    tensors = filled(row for row in table if row[2] != "zero")
+    return {key: torch.zeros(1).expand(shape) if kind == "zero" else tensors[key] for key, shape, kind, _ in table}
+
+
+def axes_matrices(axes: tuple[tuple[int, int], ...]) -> Tensor:
+    """Three planes as the published code states them: rows of unit vectors, the plane's two axes and the third."""
+    return torch.stack([torch.eye(3)[[*pair, 3 - sum(pair)]] for pair in axes])
