@@ -50,16 +50,21 @@ class RendererConfig:
 
     def check(self) -> None:
         """Raises ValueError where the fields do not go together."""
-        start, end = self.ray_start, self.ray_end
-        if isinstance(start, str) or isinstance(end, str):
-            if start != end:
-                raise ValueError(f'ray_start={start} and ray_end={end}: "auto" is for both or for neither')
-        elif not 0 <= start < end:
-            raise ValueError(f"ray_start={start} and ray_end={end} are no distances in ascending order")
-        if self.disparity and start in ("auto", 0):
-            raise ValueError(f"disparity needs a distance above 0 for ray_start, not {start}")
-        if self.depth_resolution < 4 or self.depth_resolution_importance < 0:
+        start, end, samples = self.ray_start, self.ray_end, self.depth_resolution
+        if samples < 4 or self.depth_resolution_importance < 0:
             raise ValueError("a ray needs at least 4 coarse samples (depth_resolution); the fine ones may be 0")
+        if isinstance(start, str) or isinstance(end, str):
+            if start != end or self.disparity:
+                raise ValueError(
+                    f"ray_start={start}, ray_end={end}: auto is for both or neither, and not for disparity"
+                )
+            return
+        if not 0 <= start < end:
+            raise ValueError(f"ray_start={start} and ray_end={end} are no distances in ascending order")
+        if self.disparity and end >= start * samples:
+            raise ValueError(
+                f"disparity with {samples} samples needs a ray_start above ray_end / {samples}, not {start}"
+            )
 
 
 def render(

@@ -63,7 +63,11 @@ def stratified_depths(
 def disparity_depths(
     near: Float[Tensor, "n rays 1"], far: Float[Tensor, "n rays 1"], draws: Float[Tensor, "n rays samples"]
 ) -> Float[Tensor, "n rays samples"]:
-    """Depths evenly spaced in 1/depth, jittered likewise."""
+    """Depths evenly spaced in 1/depth, jittered likewise.
+
+    As published, the jitter moves the last sample beyond `far`; it stays in front of the camera where far is less
+    than the number of samples times near.
+    """
     samples = draws.shape[-1]
     steps = torch.arange(samples, device=near.device, dtype=near.dtype)
     t = (steps + draws) / (samples - 1)
