@@ -1,6 +1,7 @@
 """Compares this project with golden numbers of the released systems.
 
     python -m tests.parity.check FILE.json [...]
+    python -m tests.parity.check --snapshot FILE.pkl FILE.json
 
 For every array of a file: the largest difference over its tolerance, which must not exceed 1. Exit status 0 if all
 arrays of all files hold; an array that nobody knows how to compute counts as a failure.
@@ -19,7 +20,7 @@ import click
 import numpy as np
 import torch
 
-from tests.parity import augment, cameras, gaps, generator, numbers, ops, superresolution
+from tests.parity import augment, cameras, gaps, generator, numbers, ops, snapshot, superresolution
 from tests.parity.golden import Golden
 
 FUNCTION_KINDS = (ops, augment, cameras)
@@ -52,15 +53,20 @@ def kind_of(golden: Golden) -> ModuleType:
         return superresolution
     if "G_state_dict" in golden.spec:
         return generator
+    if "globals" in golden.spec:
+        return snapshot
     if "numbers" in golden.spec:
         return gaps
     return max(FUNCTION_KINDS, key=lambda kind: sum(kind.recipes.find(name) is not None for name in golden.outputs))
 
 
-def check(golden: Golden) -> Iterator[Row]:
-    """The outcomes for all arrays of a file, in its order."""
+def check(golden: Golden, pickle: Path | None = None) -> Iterator[Row]:
+    """The outcomes for all arrays of a file, in its order; of a snapshot, for the weights of its networks too."""
     kind = kind_of(golden)
-    case = kind.Case(golden)
+    case = kind.Case(golden) if pickle is None else snapshot.Case(golden, pickle)
+    if pickle is not None:
+        for name, difference in case.weight_errors().items():
+            yield Row(f"{name} weights", 0.0 if difference == 0 else float("inf"))
     for name in golden.outputs:
         yield check_array(golden, kind, case, name)
     for name, value in golden.spec.get("numbers", {}).items():
@@ -101,11 +107,11 @@ def compare(name: str, actual: np.ndarray, expected: np.ndarray, tolerance: np.n
     return Row(name, float(np.max(np.nan_to_num(ratio, nan=np.inf), initial=0)))
 
 
-def report(path: Path) -> bool:
+def report(path: Path, pickle: Path | None = None) -> bool:
     """Prints the table of a file; whether all of it holds."""
     print(path)
     rows = []
-    for row in check(Golden.read(path)):
+    for row in check(Golden.read(path), pickle):
         rows.append(row)
         print(row, flush=True)
     rows = [row for row in rows if row.required]
@@ -114,11 +120,17 @@ def report(path: Path) -> bool:
     return good == len(rows)
 
 
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(files: tuple[Path, ...]) -> None:
+@click.argument("files", nargs=-1, required=True, type=EXISTING)
+@click.option("--snapshot", "pickle", type=EXISTING, help="Official snapshot that the one FILE describes.")
+def main(files: tuple[Path, ...], pickle: Path | None) -> None:
     """Compare with golden files: error over tolerance for every array."""
-    results = [report(path) for path in files]
+    if pickle is not None and len(files) != 1:
+        raise click.UsageError("--snapshot goes with the one json that describes it")
+    results = [report(path, pickle) for path in files]
     sys.exit(0 if all(results) else 1)
 
 
