@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+LABEL_SIZE = 25
 EG3D_FOCAL = 2985.29 / 700
 """Focal length, in image widths, of EG3D's FFHQ and AFHQ labels; a field of view of 18.837 degrees (diagonal)."""
 EG3D_RADIUS = 2.7

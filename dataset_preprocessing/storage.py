@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, Self
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -44,7 +44,34 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def open_writer(dest: str | os.PathLike[str], plan: Any) -> ZipWriter | FolderWriter:
+class Writer(Protocol):
+    """Takes named contents; they are in place when its `with` block ends without an exception."""
+
+    done: list[str]
+
+    def add(self, name: str, data: bytes) -> None:
+        """Write one entry."""
+
+    def fingerprints(self) -> list[tuple[str, int, int]]:
+        """Name, size and CRC-32 of every entry so far."""
+
+    def finish(self) -> None:
+        """Put the work under its final name."""
+
+    def abandon(self) -> None:
+        """Leave what is written for the next run."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abandon()
+
+
+def open_writer(dest: str | os.PathLike[str], plan: Any) -> Writer:
     """A writer for a destination: a zip where the name ends in `.zip`, otherwise a folder.
 
     `plan` describes the work (options, sources); unfinished work is taken up again only for the same plan.
@@ -88,7 +115,7 @@ class _Entry:
     offset: int
 
 
-class ZipWriter:
+class ZipWriter(Writer):
     """Writes the entries of a stored zip one after the other. `done` names those that an earlier run completed."""
 
     def __init__(self, path: Path, partial: Path, lock: IO[bytes]) -> None:
@@ -129,18 +156,13 @@ class ZipWriter:
         os.replace(self._partial, self.path)
         _unlock(self._lock)
 
-    def __enter__(self) -> ZipWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self._file.close()
-            _unlock(self._lock)
+    def abandon(self) -> None:
+        """Leave what is written for the next run."""
+        self._file.close()
+        _unlock(self._lock)
 
 
-class FolderWriter:
+class FolderWriter(Writer):
     """Writes files below a folder. `done` names those that an earlier run completed."""
 
     def __init__(self, path: Path, partial: Path, lock: IO[bytes]) -> None:
@@ -168,17 +190,9 @@ class FolderWriter:
         os.replace(self._partial, self.path)
         _unlock(self._lock)
 
-    def __enter__(self) -> FolderWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            _unlock(self._lock)
-
-
-Writer = ZipWriter | FolderWriter
+    def abandon(self) -> None:
+        """Leave what is written for the next run."""
+        _unlock(self._lock)
 
 
 def remaining(writer: Writer, names: Iterable[str]) -> list[str]:
@@ -190,7 +204,7 @@ def remaining(writer: Writer, names: Iterable[str]) -> list[str]:
     done = set(writer.done)
     if isinstance(writer, FolderWriter):
         return [name for name in names if name not in done]
-    if [name for name in names if name in done] != writer.done:
+    if isinstance(writer, ZipWriter) and [name for name in names if name in done] != writer.done:
         writer.restart()
     return names[names.index(writer.done[-1]) + 1 :] if writer.done else names
 

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -28,11 +28,29 @@ MAX_PIXELS = 64 * 2**20
 """Pictures of more pixels are refused unread."""
 
 _HEADER_BYTES = 64
+_UTF8_NAME = 0x800
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 
 
 class ArchiveError(ValueError):
     """A folder or archive that cannot be read as it stands; the message names it and the mend."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Read access to files by name."""
+
+    path: Path
+
+    @property
+    def names(self) -> list[str]:
+        """All file names, in a fixed order."""
+
+    def read(self, name: str) -> bytes:
+        """The whole content of one file."""
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first `size` bytes of one file, or all of a shorter one."""
 
 
 def open_archive(path: str | os.PathLike[str]) -> Archive:
@@ -66,14 +84,17 @@ def check_name(name: str, archive: object) -> str:
     return clean
 
 
-def parse_json(data: bytes, where: str) -> Any:
-    """The value of JSON text; ArchiveError (with `where`) for what is not plain, finite, reasonably nested JSON."""
+def parse_json(data: bytes, where: str, allow_nan: bool = False) -> Any:
+    """The value of JSON text; ArchiveError (with `where`) for what is not plain, reasonably nested JSON.
+
+    NaN and infinities, which some programs write, are refused too unless `allow_nan`.
+    """
 
     def refuse_constant(text: str) -> None:
         raise ValueError(f"{text} is not a number of JSON")
 
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=refuse_constant)
+        return json.loads(data.decode("utf-8-sig"), parse_constant=None if allow_nan else refuse_constant)
     except RecursionError:
         raise ArchiveError(f"{where}: nested too deeply to be a label file; refused") from None
     except ValueError as error:
@@ -91,6 +112,7 @@ class FolderArchive:
             prefix = os.path.relpath(folder, path).replace(os.sep, "/")
             found += files if prefix == "." else [f"{prefix}/{file}" for file in files]
         self._names = sorted(found)
+        self.foreign_names = [name for name in self._names if any("\ud800" <= char <= "\udfff" for char in name)]
         self._known = frozenset(found)
 
     @property
@@ -149,6 +171,8 @@ class ZipArchive:
     """Files of a zip, stored or deflated."""
 
     path: Path
+    foreign_names: list[str] = field(default_factory=list, repr=False)
+    """Names in an unknown encoding, read as that of MS-DOS."""
     _entries: dict[str, _Entry] = field(default_factory=dict, repr=False)
     _handle: _Handle = field(default_factory=_Handle, repr=False)
 
@@ -161,6 +185,8 @@ class ZipArchive:
         for info in infos:
             if not info.is_dir():
                 name = check_name(info.filename, self.path)
+                if not info.flag_bits & _UTF8_NAME and not name.isascii():
+                    self.foreign_names.append(name)
                 if name in self._entries:
                     raise ArchiveError(f"{self.path}: entry {name!r} occurs twice; make the archive anew")
                 self._entries[name] = self._entry(info)
@@ -177,7 +203,7 @@ class ZipArchive:
         return _Entry(info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_entries": self._entries, "_handle": _Handle()}
+        return {**self.__dict__, "_handle": _Handle()}
 
     @property
     def names(self) -> list[str]:
@@ -257,7 +283,7 @@ def png_header(head: bytes) -> ImageHeader | None:
     return ImageHeader(width, height, f"{mode};16" if depth == 16 else mode)
 
 
-def image_header(archive: Archive, name: str) -> ImageHeader:
+def image_header(archive: Source, name: str) -> ImageHeader:
     """Size and mode of a picture, read from as few bytes as its format allows; ArchiveError if unreadable."""
     header = png_header(archive.head(name, _HEADER_BYTES))
     if header is not None:
@@ -271,7 +297,7 @@ def image_header(archive: Archive, name: str) -> ImageHeader:
         raise ArchiveError(f"{archive.path}: {name} is no readable picture ({error}); replace or remove it") from None
 
 
-def read_label_file(archive: Archive) -> dict[str, Any]:
+def read_label_file(archive: Source, allow_nan: bool = False) -> dict[str, Any]:
     """Content of the archive's `dataset.json`; an empty dictionary where there is none.
 
     Raises ArchiveError where it is not a JSON object.
@@ -279,7 +305,7 @@ def read_label_file(archive: Archive) -> dict[str, Any]:
     if LABEL_FILE not in archive.names:
         return {}
     where = f"{archive.path}: {LABEL_FILE}"
-    content = parse_json(archive.read(LABEL_FILE), where)
+    content = parse_json(archive.read(LABEL_FILE), where, allow_nan)
     if not isinstance(content, dict):
         raise ArchiveError(f'{where}: expected an object like {{"labels": [[name, [25 numbers]], ...]}}')
     return content

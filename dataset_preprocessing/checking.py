@@ -1,0 +1,359 @@
+"""Everything that can be wrong with a posed data set, found before a training run suffers from it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dataset_preprocessing.cameras import LABEL_SIZE, Floats, split_label
+from dataset_preprocessing.conventions import diagnose, plausible
+from dataset_preprocessing.parallel import ordered_map
+from dataset_preprocessing.pictures import decode
+from training.archive import (
+    LABEL_FILE,
+    MAX_PIXELS,
+    Archive,
+    ArchiveError,
+    ImageHeader,
+    image_header,
+    is_image,
+    label_entries,
+    open_archive,
+    read_label_file,
+)
+
+Severity = Literal["error", "warning"]
+
+_CONVERT = "dataset_tool.py convert"
+_IMPORT = "dataset_tool.py import --format=labels"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: what it is, the files it was seen in, and the command or step that mends it."""
+
+    severity: Severity
+    code: str
+    message: str
+    files: tuple[str, ...]
+    mend: str
+
+    def __str__(self) -> str:
+        names = [name.encode("utf-8", "backslashreplace").decode() for name in self.files[:_SHOWN]]
+        more = f" and {len(self.files) - _SHOWN} more" if len(self.files) > _SHOWN else ""
+        where = f" [{', '.join(names)}{more}]" if names else ""
+        return f"{self.severity}: {self.message}{where}; mend: {self.mend}"
+
+
+@dataclass
+class Report:
+    """The findings of a check, and what a page about the set needs."""
+
+    path: Path
+    images: list[str] = field(default_factory=list)
+    labels: dict[str, list[float]] = field(default_factory=dict)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that make training impossible or pointless."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    def add(self, severity: Severity, code: str, message: str, files: Iterable[str], mend: str) -> None:
+        """Note a finding, unless it concerns no file."""
+        names = tuple(files)
+        if names:
+            self.findings.append(Finding(severity, code, message, names, mend))
+
+
+def quick_check(path: str, *, use_labels: bool = True) -> Report:
+    """What headers and labels tell, without decoding a picture; seconds for a hundred thousand pictures."""
+    report = Report(Path(path).expanduser())
+    try:
+        archive = open_archive(path)
+        report.images = [name for name in archive.names if is_image(name)]
+    except ArchiveError as error:
+        report.add("error", "unreadable", str(error), [str(path)], "make or copy the archive anew")
+        return report
+    if not report.images:
+        report.add("error", "no pictures", "there are no pictures inside", [str(path)], f"make a set with {_CONVERT}")
+        return report
+    report.add(
+        "error",
+        "name",
+        "names that are not UTF-8",
+        archive.foreign_names,
+        f"rename the files, or {_CONVERT}, which numbers them",
+    )
+    headers = _check_headers(archive, report)
+    if use_labels:
+        _check_labels(archive, report, headers)
+    return report
+
+
+def full_check(path: str, *, use_labels: bool = True, workers: int = 1) -> Report:
+    """`quick_check`, and every picture decoded and compared with the others."""
+    report = quick_check(path, use_labels=use_labels)
+    if not report.images:
+        return report
+    archive = open_archive(path)
+    known = {name for finding in report.findings if finding.code in ("broken", "huge") for name in finding.files}
+    todo = [name for name in report.images if name not in known]
+    faults = ordered_map(partial(_decoding_fault, archive=archive), todo, workers, "checking")
+    broken = [(name, fault) for name, fault in zip(todo, faults, strict=True) if fault]
+    report.add(
+        "error",
+        "broken",
+        f"pictures that cannot be decoded ({broken[0][1] if broken else ''})",
+        [name for name, _ in broken],
+        f"replace them, or leave them out with {_CONVERT} --skip-broken",
+    )
+    _check_duplicates(archive, [name for name in todo if name not in dict(broken)], report)
+    return report
+
+
+def _decoding_fault(name: str, archive: Archive) -> str | None:
+    try:
+        decode(archive.read(name), name)
+    except ArchiveError as error:
+        return str(error).removeprefix(f"{name}: ")
+    return None
+
+
+def _check_headers(archive: Archive, report: Report) -> dict[str, ImageHeader]:
+    headers, broken = {}, []
+    for name in report.images:
+        try:
+            headers[name] = image_header(archive, name)
+        except ArchiveError:
+            broken.append(name)
+    again = f"{_CONVERT} --source={report.path} --dest=NEW.zip"
+    report.add("error", "broken", "pictures that cannot be read", broken, f"replace them, or {again} --skip-broken")
+    kinds = {
+        "16-bit": (lambda mode: mode.endswith(";16") or mode.startswith("I"), "have 16 bits a channel, not 8"),
+        "palette": (lambda mode: mode in ("P", "PA"), "have a palette"),
+        "alpha": (lambda mode: mode in ("RGBA", "LA"), "have an alpha channel"),
+        "CMYK": (lambda mode: mode not in ("L", "1", "RGB", "RGBA", "LA", "P", "PA") and mode[:1] != "I" and ";" not in mode,
+                 "are CMYK or of another colour model"),
+    }  # fmt: skip
+    for code, (matches, words) in kinds.items():
+        bad = [name for name, header in headers.items() if matches(header.mode)]
+        report.add("error", code, f"pictures that {words}", bad, again + (" (see --alpha)" if code == "alpha" else ""))
+    huge = [name for name, header in headers.items() if header.width * header.height > MAX_PIXELS]
+    report.add("error", "huge", f"pictures of more than {MAX_PIXELS:,} pixels", huge, "replace them")
+    report.sizes = Counter((header.width, header.height) for header in headers.values())
+    common = report.sizes.most_common(1)[0][0] if headers else (0, 0)
+    others = [name for name, header in headers.items() if (header.width, header.height) != common]
+    size = f"{common[0]}x{common[1]}"
+    report.add("error", "sizes", f"pictures of another size than {size}", others, f"{again} --resolution={size}")
+    oblong = [name for name, header in headers.items() if header.width != header.height]
+    report.add("error", "not square", "pictures that are not square", oblong, f"{again} --transform=center-crop")
+    if headers and common[0] & (common[0] - 1) and common[0] == common[1]:
+        power = 2 ** (common[0].bit_length() - 1)
+        report.add(
+            "warning", "size", f"{size} is no power of two", [str(report.path)], f"{again} --resolution={power}x{power}"
+        )
+    return headers
+
+
+def _check_labels(archive: Archive, report: Report, headers: dict[str, ImageHeader]) -> None:
+    where = f"{report.path}: {LABEL_FILE}"
+    try:
+        content = read_label_file(archive, allow_nan=True)
+        entries = label_entries(content, where)
+    except ArchiveError as error:
+        report.add(
+            "error", "label file", str(error), [LABEL_FILE], "write the file anew; docs/datasets.md shows the format"
+        )
+        return
+    if not entries:
+        report.add(
+            "error", "no labels", "there are no camera labels", [LABEL_FILE],
+            "dataset_tool.py import (known cameras) or poses (a camera prior), or train with --cond=False",
+        )  # fmt: skip
+        return
+    pairs = content["labels"]
+    repeated = Counter(pair[0] for pair in pairs) if isinstance(pairs, list) else Counter[str]()
+    twice = [name for name, count in repeated.items() if count > 1]
+    report.add(
+        "error",
+        "duplicate names",
+        "names that are labelled twice",
+        twice,
+        f"remove one of the entries from {LABEL_FILE}",
+    )
+    pictures, labelled = set(report.images), set(entries)
+    report.add(
+        "error", "missing file", "labels whose picture is not there", sorted(labelled - pictures),
+        "add the pictures, or drop the labels with dataset_tool.py subset",
+    )  # fmt: skip
+    without = [name for name in report.images if entries.get(name) is None]
+    report.add(
+        "error",
+        "no label",
+        "pictures without a label",
+        without,
+        "add their labels, or drop them with dataset_tool.py subset",
+    )
+    report.labels = _check_numbers(report, {n: entries[n] for n in report.images if entries.get(n) is not None})
+    if report.labels:
+        _check_cameras(report, np.array(list(report.labels.values())), headers)
+
+
+def _check_numbers(report: Report, entries: dict[str, Any]) -> dict[str, list[float]]:
+    """The labels that are 25 finite numbers."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    good: dict[str, list[float]] = {}
+    bad: dict[str, list[str]] = defaultdict(list)
+    for name, label in entries.items():
+        if isinstance(label, int):
+            bad["class"].append(name)
+        elif not isinstance(label, list) or len(label) != LABEL_SIZE:
+            bad[f"{len(label)} numbers" if isinstance(label, list) else "no list"].append(name)
+        elif not all(is_number(value) and np.isfinite(value) for value in label):
+            bad["not finite"].append(name)
+        else:
+            good[name] = label
+    for kind, names in bad.items():
+        if kind == "class":
+            report.add("error", "class labels", "labels that are classes, not cameras", names, "dataset_tool.py poses")
+        elif kind == "not finite":
+            report.add(
+                "error",
+                "not finite",
+                "labels with NaN, infinity or words",
+                names,
+                "make these labels anew, or drop them with subset",
+            )
+        else:
+            report.add(
+                "error", "label length", f"labels of {kind} instead of {LABEL_SIZE}", names,
+                f"write all {LABEL_SIZE}: pose 4x4, then intrinsics 3x3, row by row",
+            )  # fmt: skip
+    return good
+
+
+def _check_cameras(report: Report, labels: Floats, headers: dict[str, ImageHeader]) -> None:
+    names = list(report.labels)
+    poses, matrices = split_label(labels)
+
+    def where(mask: Any) -> list[str]:
+        return [names[row] for row in np.flatnonzero(mask)]
+
+    source = f"{_IMPORT} --source={report.path} --dest=NEW.zip"
+    center = matrices[:, :2, 2]
+    pixels = (np.abs(center) > 3).any(axis=1) | (np.abs(matrices[:, [0, 1], [0, 1]]) > 50).any(axis=1)
+    report.add(
+        "error",
+        "pixel intrinsics",
+        "intrinsics in pixels, not divided by the image size",
+        where(pixels),
+        f"{source} --pixel-intrinsics",
+    )
+    shape = (np.abs(matrices[:, 2] - [0, 0, 1]).max(axis=1) > 1e-4) | (np.abs(matrices[:, 1, 0]) > 1e-4)
+    shape |= (matrices[:, [0, 1], [0, 1]] <= 0).any(axis=1)
+    report.add(
+        "error", "intrinsics", "intrinsics that are no upper triangle with positive focal lengths and a last row 0 0 1",
+        where(shape & ~pixels), "write fx s cx, 0 fy cy, 0 0 1",
+    )  # fmt: skip
+    off = (np.abs(center - 0.5).max(axis=1) > 0.1) & ~pixels
+    report.add(
+        "warning",
+        "center",
+        "principal points far from the middle (0.5, 0.5)",
+        where(off),
+        "make sure that this is meant",
+    )
+
+    fix = diagnose(poses)
+    if fix:
+        report.add(
+            "error",
+            _convention_code(fix.transpose, fix.invert, fix.flip_axes),
+            f"poses that {fix.describe()}",
+            names,
+            f"{source} {fix.options()}",
+        )
+        return
+    rotations = poses[:, :3, :3]
+    last = np.abs(poses[:, 3] - [0, 0, 0, 1]).max(axis=1) > 1e-4
+    report.add(
+        "error",
+        "last row",
+        "poses whose last row is not 0 0 0 1",
+        where(last),
+        f"{source} --transpose, if they are column-major",
+    )
+    orthonormal = np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2)) > 1e-3
+    report.add(
+        "error",
+        "rotation",
+        "rotations that are not orthonormal",
+        where(orthonormal & ~last),
+        f"{source} --orthonormalize",
+    )
+    mirrored = (np.linalg.det(rotations) < 0) & ~orthonormal
+    report.add(
+        "error",
+        "handedness",
+        "rotations with determinant -1 (left-handed)",
+        where(mirrored),
+        f"{source} --flip-axes=y (or x, z)",
+    )
+    elsewhere = ~plausible(poses) & ~(last | orthonormal | mirrored)
+    report.add(
+        "warning" if fix is None else "error",
+        "looks at",
+        "cameras that do not look, upright, at the point that the cameras have in common",
+        where(elsewhere),
+        "look at the page that --html writes; wrong ones: make their labels anew, or drop them with subset",
+    )
+
+
+def _convention_code(transpose: bool, invert: bool, flip_axes: str) -> str:
+    if transpose:
+        return "transposed"
+    if invert:
+        return "world to camera"
+    return {"yz": "OpenGL", "": "up axis"}.get(flip_axes, "handedness")
+
+
+def _check_duplicates(archive: Archive, names: list[str], report: Report) -> None:
+    same: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for name in names:
+        same[archive.fingerprint(name)].append(name)
+    copies = [name for group in same.values() for name in group[1:]]
+    report.add(
+        "warning",
+        "duplicates",
+        "pictures that are copies of others",
+        copies,
+        "fine in a rebalanced set; else drop them with subset",
+    )
+
+
+def summarize(report: Report) -> str:
+    """The findings as text for a terminal, errors first."""
+    size = ", ".join(f"{count} of {width}x{height}" for (width, height), count in report.sizes.most_common(3))
+    lines = [f"{report.path}: {len(report.images)} pictures ({size or 'none'}), {len(report.labels)} camera labels"]
+    lines += sorted(map(str, report.findings))
+    verdict = f"{len(report.errors)} errors, {len(report.findings) - len(report.errors)} warnings"
+    return "\n".join([*lines, "all is well" if not report.findings else verdict])
+
+
+def as_json(report: Report) -> str:
+    """The findings for programs."""
+    findings = [{**finding.__dict__, "files": list(finding.files)} for finding in report.findings]
+    return json.dumps({"path": str(report.path), "images": len(report.images), "findings": findings})
