@@ -36,9 +36,12 @@ def generator_config(background: SphereConfig | SolidConfig = SURROUNDINGS, reso
 
 
 def generator(background: SphereConfig | SolidConfig = SURROUNDINGS, solid: float = 40.0, seed: int = 0) -> Generator:
-    """A generator with random weights whose scenes are dense enough to be seen; `solid` scales their densities."""
+    """A generator with random weights whose scenes are dense here and empty there; `solid` scales their densities."""
     torch.manual_seed(seed)
     network = Generator(generator_config(background)).eval().requires_grad_(False)
     head = network.scene.decoder.density
     torch.nn.init.normal_(head.weight, std=solid)
+    points = torch.rand(1, 1000, 3) - 0.5
+    latents = network.mapping(torch.randn(1, network.z_dim))
+    head.bias -= network.field(latents).density(points).mean()
     return network
