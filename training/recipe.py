@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ def to_stored(recipe: Recipe) -> tuple[str, dict]:
     return tag, to_dict(recipe)
 
 
-def from_stored(tag: str, values: dict) -> Recipe:
+def from_stored(tag: str, values: Any) -> Recipe:
     """The recipe of tag and plain values.
 
     Raises SnapshotError for an unknown tag or config, and for sizes that no network has.
