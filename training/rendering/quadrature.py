@@ -39,8 +39,10 @@ def expected_depth(
 ) -> Float[Tensor, "n rays 1"]:
     """Weighted mean of the segments' middles within [nearest, farthest]; `farthest` on rays without weight."""
     total = (sample_weights(weights) * depths).sum(dim=-1, keepdim=True)
-    depth = (total / weights.sum(dim=-1, keepdim=True)).nan_to_num(nan=float("inf"), posinf=float("inf"))
-    return torch.minimum(torch.maximum(depth, nearest), farthest)
+    opacity = weights.sum(dim=-1, keepdim=True)
+    seen = opacity > 0
+    depth = total / torch.where(seen, opacity, 1)
+    return torch.where(seen, torch.minimum(torch.maximum(depth, nearest), farthest), farthest)
 
 
 def weighted_features(
