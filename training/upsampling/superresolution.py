@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,21 +17,25 @@ Module = Literal["2X", "4X", "8X", "8XDC", "deep"]
 
 @dataclass(frozen=True)
 class Layout:
-    """A published module: rendered size that it works on, up-sampling and channels of its two blocks."""
+    """A published module: up-sampling and channels of its two blocks."""
 
-    factor: int
     ups: tuple[int, int]
     channels: tuple[int, int]
 
+    @property
+    def factor(self) -> int:
+        """How much larger the picture is than the size to which rendered features are brought first."""
+        return math.prod(self.ups)
+
 
 LAYOUTS: dict[Module, Layout] = {
-    "2X": Layout(2, (1, 2), (128, 64)),
-    "4X": Layout(2, (1, 2), (128, 64)),
-    "8X": Layout(4, (2, 2), (128, 64)),
-    "8XDC": Layout(4, (2, 2), (256, 128)),
-    "deep": Layout(2, (1, 2), (128, 64)),
+    "2X": Layout((1, 2), (128, 64)),
+    "4X": Layout((1, 2), (128, 64)),
+    "8X": Layout((2, 2), (128, 64)),
+    "8XDC": Layout((2, 2), (256, 128)),
+    "deep": Layout((1, 2), (128, 64)),
 }
-"""`factor` is the ratio of the picture's size to the size that the rendered features are resized to."""
+"""The published modules; those of one layout differ in the picture sizes that they are made for."""
 
 
 @dataclass(frozen=True)
