@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -228,7 +229,9 @@ def _read_zip(data: memoryview, tensors: TensorReader) -> Any:
 
             pickled = memoryview(archive.read(f"{root}/data.pkl"))
             return Unpickler(pickled, tensors.admitted, tensors.budget, storage).load()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+    except SnapshotError:
+        raise
+    except (zipfile.BadZipFile, EOFError, LookupError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise SnapshotError("its zip structure is damaged or cut off") from error
 
 
