@@ -36,7 +36,8 @@ class Item:
     """One picture of the set to be made.
 
     source: its name in the source. name: its name in the set. label: camera (25 numbers) or class, as the source has
-    it. angles: EpiGRAF's yaw, pitch, roll. mirrored: flip it, its label and angles with it.
+    it. angles: EpiGRAF's yaw, pitch, roll. mirrored: flip it, its label and angles with it. finished_label: the label
+    belongs to the finished picture already, so a crop does not move it.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Item:
     label: Label = None
     angles: Angles = None
     mirrored: bool = False
+    finished_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _make(item: Item, source: Source, options: PictureOptions, resolution: int) 
         image = decode(source.read(item.source), where)
     except ArchiveError as error:
         return str(error)
-    if item.label is None:
+    if item.label is None or item.finished_label:
         # A camera label belongs to the pixels as they are stored; an unlabelled photograph is turned upright.
         image = upright(image)
     image = crop_and_resize(image, plan_crop(image.size, options))
@@ -192,7 +194,8 @@ def _label_file(source: Source, items: Sequence[Item], options: PictureOptions) 
 def _final_label(source: Source, item: Item, options: PictureOptions) -> Label:
     label = item.label
     if isinstance(label, list) and len(label) == LABEL_SIZE:
-        if options.transform != "none":
+        label = [float(value) for value in label]
+        if options.transform != "none" and not item.finished_label:
             size = _size(source, item.source)
             label = plan_crop(size, options).camera(label, size)
         if item.mirrored:

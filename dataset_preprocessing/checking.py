@@ -34,6 +34,7 @@ Severity = Literal["error", "warning"]
 _CONVERT = "dataset_tool.py convert"
 _IMPORT = "dataset_tool.py import --format=labels"
 _SHOWN = 5
+_OTHER_COLORS = ("CMYK", "YCbCr", "LAB", "HSV", "F")
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,8 @@ def _check_headers(archive: Archive, report: Report) -> dict[str, ImageHeader]:
         "16-bit": (lambda mode: mode.endswith(";16") or mode.startswith("I"), "have 16 bits a channel, not 8"),
         "palette": (lambda mode: mode in ("P", "PA"), "have a palette"),
         "alpha": (lambda mode: mode in ("RGBA", "LA"), "have an alpha channel"),
-        "CMYK": (lambda mode: mode not in ("L", "1", "RGB", "RGBA", "LA", "P", "PA") and mode[:1] != "I" and ";" not in mode,
-                 "are CMYK or of another colour model"),
-    }  # fmt: skip
+        "CMYK": (lambda mode: mode in _OTHER_COLORS, "are CMYK or of another colour model"),
+    }
     for code, (matches, words) in kinds.items():
         bad = [name for name, header in headers.items() if matches(header.mode)]
         report.add("error", code, f"pictures that {words}", bad, again + (" (see --alpha)" if code == "alpha" else ""))

@@ -77,7 +77,7 @@ def _histograms(labels: Floats) -> list[str]:
 def histogram_svg(values: Floats, title: str, bins: int = 40) -> str:
     """A bar chart of how often values occur, with their range and mean in its title."""
     low, high = float(values.min()), float(values.max())
-    if high - low < 1e-9:
+    if high - low < 1e-6 * max(abs(low), abs(high), 1):
         low, high = low - 0.5, high + 0.5
     counts = np.histogram(values, bins, (low, high))[0]
     bars = "".join(
@@ -124,13 +124,15 @@ def draw_axes(image: Image.Image, label: Sequence[float], length: float = 0.25) 
         draw.text(tuple(pixels[axis + 1]), name, fill=color)
 
 
-_AXES_NOTE = """<p>On each picture the world's axes, 0.25 units long, as its label sees them: <b style="color:#dc2828">x</b>
-to the right of the object seen from the front, <b style="color:#1ea03c">y</b> up, <b style="color:#2850dc">z</b> out of
-its front. If they do not stick to the object from picture to picture, the labels are wrong.</p>"""
+_AXES_NOTE = """<p>On each picture the world's axes, 0.25 units long, as its label sees them:
+<b style="color:#dc2828">x</b> to the right of the object seen from the front,
+<b style="color:#1ea03c">y</b> up, <b style="color:#2850dc">z</b> out of its front.
+If they do not stick to the object from picture to picture, the labels are wrong.</p>"""
 
 _PAGE = """<!DOCTYPE html><html><head><meta charset="utf-8"><title>Data set</title><style>
 body{font:15px system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left;vertical-align:top}
+table{border-collapse:collapse}td,th{border:1px solid #ccc;
+padding:.3em .6em;text-align:left;vertical-align:top}
 tr.error td:first-child{background:#f6c9c9}tr.warning td:first-child{background:#f8e8b8}.good{color:#18803a}
 .row{display:flex;flex-wrap:wrap;gap:6px}figure{margin:0}figcaption{font-size:12px;max-width:300px}
 svg rect{fill:#4a78c8}svg text{font-size:11px;fill:#555}canvas{border:1px solid #ccc;cursor:grab}
@@ -140,13 +142,16 @@ _PLOT = """
 const canvas=document.getElementById('plot'),pen=canvas.getContext('2d');
 let turn=0.6,tilt=0.35,zoom=1,held=null;
 let reach=1e-6;
-for(const p of cameras.poses)reach=Math.max(reach,Math.hypot(p[3]-cameras.focus[0],p[7]-cameras.focus[1],p[11]-cameras.focus[2]));
+for(const p of cameras.poses)
+  reach=Math.max(reach,Math.hypot(p[3]-cameras.focus[0],p[7]-cameras.focus[1],p[11]-cameras.focus[2]));
 function place(x,y,z){
   x=(x-cameras.focus[0])/reach;y=(y-cameras.focus[1])/reach;z=(z-cameras.focus[2])/reach;
   const c=Math.cos(turn),s=Math.sin(turn),u=c*x-s*z,w=s*x+c*z,a=Math.cos(tilt),b=Math.sin(tilt);
   return [360+200*zoom*u,240-200*zoom*(a*y-b*w)];
 }
-function line(a,b,color){pen.strokeStyle=color;pen.beginPath();pen.moveTo(...place(...a));pen.lineTo(...place(...b));pen.stroke();}
+function line(a,b,color){
+  pen.strokeStyle=color;pen.beginPath();pen.moveTo(...place(...a));pen.lineTo(...place(...b));pen.stroke();
+}
 function draw(){
   pen.clearRect(0,0,720,480);
   const l=reach/3;
@@ -161,7 +166,8 @@ function draw(){
 }
 canvas.onpointerdown=e=>{held=[e.clientX,e.clientY];canvas.setPointerCapture(e.pointerId);};
 canvas.onpointerup=()=>held=null;
-canvas.onpointermove=e=>{if(held){turn+=(e.clientX-held[0])/150;tilt+=(e.clientY-held[1])/150;held=[e.clientX,e.clientY];draw();}};
+canvas.onpointermove=e=>{if(held){turn+=(e.clientX-held[0])/150;tilt+=(e.clientY-held[1])/150;
+  held=[e.clientX,e.clientY];draw();}};
 canvas.onwheel=e=>{zoom*=Math.exp(-e.deltaY/800);e.preventDefault();draw();};
 draw();
 """
