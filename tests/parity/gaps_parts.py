@@ -24,10 +24,10 @@ RAW_FADE_PER_CALL = 32 / 500_000
 
 
 def judged_views(case: Case, text: str, n: int) -> Views:
-    """The pictures that a text names, or those of the first array that names some."""
+    """The pictures that a text names; those that the discriminators see elsewhere where it names none."""
     if "images" not in text:
-        text = next(t for t in map(case.golden.meaning, case.golden.outputs) if re.search(r"images pic\(", t))
-    text = text.replace("images = ", "images ").replace("raw = ", "raw ")
+        texts = map(case.golden.meaning, case.golden.outputs)
+        text = re.sub(r"[\d.]+ \* ", "", next(text for text in texts if "images" in text and "raw" in text))
     return Views(case.golden.assigned(text, "images", N=n), case.golden.assigned(text, "raw", N=n))
 
 

@@ -76,9 +76,10 @@ class Case:
         return self.shot_of(self.G)
 
     def generated(self, name: str) -> Tensor:
-        """Four pictures by the file's rule."""
-        rule = self.golden.spec["generated_inputs"][name]
-        return torch.from_numpy(block_image(rule["seed"], 4, rule["res"], rule["blk"]))
+        """Pictures by the file's rule."""
+        inputs = self.golden.spec["generated_inputs"]
+        count = int(number(inputs["rule"], r"randn\((\d+),3,"))
+        return torch.from_numpy(block_image(inputs[name]["seed"], count, inputs[name]["res"], inputs[name]["blk"]))
 
     @cached_property
     def outcomes(self) -> dict[tuple[str, bool], phases.Outcome]:
@@ -103,6 +104,7 @@ class Case:
                 resolution=int(number(how, r"raw resolution (\d+)")),
                 gamma=self.golden.spec["loss"]["r1_gamma"],
                 blur=sigma,
+                swap="labels are swapped" in how,
             )
             self.outcomes[key] = phases.run(phase, copy.deepcopy(self.G), copy.deepcopy(self.D), batch)
         return self.outcomes[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.parity.golden import Golden, Recipes
+from tests.parity.golden import Golden, Recipes, found
 from torch_utils.ops import upfirdn2d as resampling
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
@@ -35,8 +36,8 @@ class Case:
     @cached_property
     def x(self) -> Tensor:
         """The image that most operations take."""
-        size = self.golden.spec["size"]
-        return self.golden.formula(f"RandomState(seed).randn(2,3,{size},{size})")
+        formula = found(self.golden.spec["inputs"], r"x = float32 (RandomState\(seed\)\.randn\([^)]*\))")
+        return self.golden.formula(formula, size=self.golden.spec["size"])
 
     def first(self, key: str) -> str:
         """What the first entry with this key says; several arrays share one description."""
@@ -63,13 +64,14 @@ def resample(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
 @recipes.array(r"bias_act_nobias_dim(\d+)")
 def bias_act_along(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     dim = int(match[1])
-    b = case.golden.formula(f"RandomState(seed+2).randn({case.x.shape[dim]})")
+    seed = found(entry["op"], r"\((seed\+\d+)\)")
+    b = case.golden.formula(f"RandomState({seed}).randn({case.x.shape[dim]})")
     return bias_act(case.x, b, dim=dim, act=entry.get("act", "lrelu"), **options(entry, "alpha", "gain", "clamp"))
 
 
 @recipes.array(r"bias_act_\d+")
 def bias_act_of_channels(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
-    b = case.golden.formula("RandomState(seed+1).randn(3)")
+    b = case.golden.formula(f"RandomState(seed+1).randn({case.x.shape[1]})")
     return bias_act(case.x, b, **options(entry, "act", "alpha", "gain", "clamp"))
 
 
@@ -79,8 +81,10 @@ def conv2d(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     weight = case.golden.formula(entry["weight"])
     if case.x.shape[1] != weight.shape[1] * groups:
         raise ValueError(f"weight of shape {list(weight.shape)} does not fit {case.x.shape[1]} channels")
+    taps = re.search(r"filter (\[.*\])", entry["op"])
+    f = LOWPASS if taps is None else resampling.setup_filter(json.loads(taps[1]))
     arguments = options(entry, "up", "down", "padding", "flip_weight")
-    return conv2d_resample(case.x, weight, LOWPASS, groups=groups, **arguments)
+    return conv2d_resample(case.x, weight, f, groups=groups, **arguments)
 
 
 @recipes.array(r"modulated_conv2d_.*_(fused|unfused)")

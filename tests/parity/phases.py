@@ -36,20 +36,29 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Batch:
-    """The inputs of all phases: generated pictures have the labels in reverse, and swapped ones for the mapping."""
+    """The inputs of all phases; generated pictures have the labels in reverse."""
 
     fakes: Fakes
     reals: Reals
     settings: StepSettings
 
     @staticmethod
-    def of(z: Tensor, labels: Tensor, images: Tensor, resolution: int, gamma: float, blur: float = 0.0) -> Batch:
-        """Latents, real pictures and their labels; every pose is swapped."""
+    def of(
+        z: Tensor,
+        labels: Tensor,
+        images: Tensor,
+        resolution: int,
+        gamma: float,
+        blur: float = 0.0,
+        swap: bool = True,
+    ) -> Batch:
+        """Latents, real pictures and their labels; with `swap` the mapping is told the label of the sample before."""
         settings = StepSettings(
             render=RenderSettings(resolution, jitter="center"), blur_sigma=blur, swap_probability=1.0, r1_gamma=gamma
         )
         backwards = labels.flip(0)
-        fakes = Fakes(z, Camera.from_label(backwards), Camera.from_label(backwards.roll(1, dims=0)))
+        told = backwards.roll(1, dims=0) if swap else backwards
+        fakes = Fakes(z, Camera.from_label(backwards), Camera.from_label(told))
         return Batch(fakes, Reals(images, Camera.from_label(labels)), settings)
 
 

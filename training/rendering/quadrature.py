@@ -40,7 +40,7 @@ def expected_depth(
     """Weighted mean of the segments' middles within [nearest, farthest]; `farthest` on rays without weight."""
     total = (sample_weights(weights) * depths).sum(dim=-1, keepdim=True)
     opacity = weights.sum(dim=-1, keepdim=True)
-    seen = opacity > 0
+    seen = opacity != 0  # descending depths, which published ray limits can give, make weights negative
     depth = total / torch.where(seen, opacity, 1)
     return torch.where(seen, torch.minimum(torch.maximum(depth, nearest), farthest), farthest)
 
