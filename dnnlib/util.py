@@ -41,8 +41,8 @@ class Logger:
         self._stdout, self._stderr = sys.stdout, sys.stderr
 
     def __enter__(self) -> Logger:
-        sys.stdout = _Tee(self._stdout, self._file)  # type: ignore[assignment]
-        sys.stderr = _Tee(self._stderr, self._file)  # type: ignore[assignment]
+        sys.stdout = _Tee(self._stdout, self._file)
+        sys.stderr = _Tee(self._stderr, self._file)
         return self
 
     def __exit__(

@@ -44,26 +44,23 @@ class Collector:
         else:
             self._sums[name] = sums
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The sums so far, for a restart."""
-        return {name: sums.cpu() for name, sums in self._sums.items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continues from sums that `state_dict` returned."""
-        self._sums = {name: sums.to(self._device) for name, sums in state.items()}
-
-    def clear(self) -> None:
-        """Starts again from nothing."""
-        self._sums = {}
-
-    def read(self) -> dict[str, Moments]:
-        """Moments over all processes since the last reading, by name in order of the alphabet; starts again."""
+    def totals(self) -> dict[str, Tensor]:
+        """The sums so far over all processes, on the CPU; nothing is reset. Called in all processes, as `read`."""
         names = sorted(self._sums)
         if not names:
             return {}
-        table = distributed.sum_in_place(torch.stack([self._sums[name] for name in names])).tolist()
-        self.clear()
-        return {name: _moments(*row) for name, row in zip(names, table, strict=True)}
+        table = distributed.sum_in_place(torch.stack([self._sums[name] for name in names])).cpu()
+        return dict(zip(names, table.clone(), strict=True))
+
+    def add_totals(self, totals: dict[str, Tensor]) -> None:
+        """Goes on from sums that `totals` returned; called in one process alone."""
+        self._sums = {name: sums.to(self._device) for name, sums in totals.items()}
+
+    def read(self) -> dict[str, Moments]:
+        """Moments over all processes since the last reading, by name in order of the alphabet; starts again."""
+        totals = self.totals()
+        self._sums = {}
+        return {name: _moments(*row.tolist()) for name, row in totals.items()}
 
 
 def _moments(num: float, total: float, squares: float) -> Moments:

@@ -13,13 +13,16 @@ from torch_utils import distributed, random
 from torch_utils.misc import Clock
 from torch_utils.training_stats import Collector
 from training import phases
-from training.augment import AugmentPipe
+from training.augment import AugmentPipe, adapted_probability
 from training.discriminators import Discriminator
 from training.generator import Generator
 from training.inputs import Draw, Fakes, Reals, share
 from training.losses import LossConfig
 from training.phases import Loss
 from training.types import StepSettings
+
+REAL_SIGNS = "Loss/signs/real"
+"""What adaptive augmentation looks at."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.device)
+        self.signs = Collector(self.device)
 
     def step(self, reals: Reals, settings: StepSettings, iteration: int) -> None:
         """Runs the phases that are due; `reals` is this process's share of the batch."""
@@ -142,3 +146,21 @@ class Trainer:
     def _report(self, loss: Loss) -> None:
         for name, values in loss.statistics.items():
             self.statistics.report(name, values)
+            if name == REAL_SIGNS and self.adapts:
+                self.signs.report(name, values)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the augmentation follows the discriminator."""
+        return self.networks.augment is not None and self.networks.augment.config.mode == "ada"
+
+    def adapt(self) -> None:
+        """Moves the augmentation probability by what the discriminator said of real pictures since the last time."""
+        augment, signs = self.networks.augment, self.signs.read()
+        if augment is None or REAL_SIGNS not in signs:
+            return
+        config = augment.config
+        mean = signs[REAL_SIGNS].mean
+        augment.p.fill_(
+            adapted_probability(float(augment.p), mean, config.target, self.batch, config.interval, config.kimg)
+        )

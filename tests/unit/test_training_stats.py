@@ -28,13 +28,13 @@ def test_moments_over_reports_of_any_shape():
 def test_reports_do_not_keep_graphs():
     collector = Collector()
     collector.report("x", torch.ones(2, requires_grad=True) * 3)
-    assert not collector.state_dict()["x"].requires_grad
+    assert not collector.totals()["x"].requires_grad
 
 
 def test_state_goes_on():
     collector, later = Collector(), Collector()
     collector.report("x", torch.tensor([1.0, 2.0]))
-    later.load_state_dict(collector.state_dict())
+    later.add_totals(collector.totals())
     later.report("x", torch.tensor([6.0]))
     assert later.read()["x"].mean == 3
 

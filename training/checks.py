@@ -1,0 +1,105 @@
+"""What must fit together before a run may begin. Nothing here writes, and every message names an option."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from torch_utils import distributed
+from training.background import SphereConfig
+from training.config import ConfigError, TrainConfig
+from training.dataset import ImageDataset
+from training.upsampling import IdentityConfig
+
+
+def check(config: TrainConfig, dataset: ImageDataset) -> None:
+    """Returns if a run can be trained with a configuration on a data set.
+
+    Raises ConfigError with what is wrong and what mends it.
+    """
+    check_batch(config)
+    check_regularizers(config)
+    check_resolution(config, dataset)
+    check_cameras(config, dataset)
+    if set(config.run.desc) & set("/\\"):
+        raise ConfigError(f"--desc={config.run.desc}: it becomes part of a folder's name, so no slashes")
+
+
+def check_batch(config: TrainConfig) -> None:
+    """Batch, processes, portions and groups of the minibatch statistics must divide each other."""
+    run, group = config.run, config.discriminator.trunk.mbstd_group_size
+    if run.batch % run.gpus:
+        raise ConfigError(f"--batch={run.batch} is not divisible by --gpus={run.gpus}")
+    portion = run.batch_gpu or run.batch // run.gpus
+    if run.batch % (run.gpus * portion):
+        raise ConfigError(f"--batch={run.batch} is not divisible by --gpus={run.gpus} times --batch-gpu={portion}")
+    if group is not None and portion % group:
+        what = "is smaller than" if portion < group else "is not divisible by"
+        raise ConfigError(f"the batch of one GPU, {portion}, {what} --mbstd-group={group}")
+    if config.loss.background_pairs and portion % 2:
+        raise ConfigError(f"--bg-pairs needs an even batch on each GPU, not {portion} (--batch-gpu)")
+
+
+def check_regularizers(config: TrainConfig) -> None:
+    """Regularizers need what they look at."""
+    fine = config.generator.renderer.depth_resolution_importance
+    for option, regularizer in (
+        ("--fg_density_reg", config.loss.fg_density),
+        ("--fg_density_spatial_reg", config.loss.fg_density_spatial),
+    ):
+        if regularizer.strength > 0 and fine < 2:
+            raise ConfigError(f"{option} looks at importance samples, of which each ray has {fine}")
+    if config.loss.background_pairs and getattr(config.generator.background, "z_dim", 0) == 0:
+        raise ConfigError("--bg-pairs needs a background with a latent of its own")
+
+
+def check_resolution(config: TrainConfig, dataset: ImageDataset) -> None:
+    """Networks and pictures must have one size."""
+    generator, schedule = config.generator, config.schedule
+    if generator.img_resolution != dataset.resolution:
+        raise ConfigError(
+            f"generator.img_resolution={generator.img_resolution}, but the pictures in {config.data.path} "
+            f"have {dataset.resolution} pixels a side"
+        )
+    rendered = {schedule.resolution, schedule.resolution_final or schedule.resolution}
+    if isinstance(generator.upsampler, IdentityConfig) and rendered != {generator.img_resolution}:
+        raise ConfigError(
+            f"without an upsampler the raw resolution is that of the pictures: set "
+            f"--neural_rendering_resolution_initial={generator.img_resolution}"
+        )
+
+
+def check_cameras(config: TrainConfig, dataset: ImageDataset) -> None:
+    """Generated pictures are seen from the cameras of the data set, all inside the sphere if there is one."""
+    if not dataset.has_labels:
+        raise ConfigError("data.use_labels=false: generated pictures are seen from the cameras of the data set")
+    background = config.generator.background
+    if not isinstance(background, SphereConfig):
+        return
+    distance = dataset.labels[:, [3, 7, 11]].norm(dim=1)
+    farthest = int(distance.argmax())
+    if float(distance[farthest]) >= background.radius:
+        raise ConfigError(
+            f"--radius={background.radius:g}: the sphere must contain all cameras, but that of "
+            f"{dataset.image_names[farthest % len(dataset.image_names)]} is {float(distance[farthest]):.4g} from the "
+            "centre; choose a larger radius"
+        )
+    if config.generator.view.radius >= background.radius:
+        raise ConfigError(
+            f"--radius={background.radius:g}: the sphere must contain the camera of the snapshot pictures, at "
+            f"{config.generator.view.radius:g} (generator.view.radius)"
+        )
+
+
+def check_devices(config: TrainConfig) -> None:
+    """The machine must have what the run asks for, and torchrun must have started as many processes."""
+    run = config.run
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device=cuda: there is no usable GPU here; use --device=cpu")
+    if distributed.started_by_torchrun():
+        started = int(os.environ["WORLD_SIZE"])
+        if started != run.gpus:
+            raise ConfigError(f"--gpus={run.gpus}, but torchrun has started {started} processes")
+    elif run.device == "cuda" and run.gpus > torch.cuda.device_count():
+        raise ConfigError(f"--gpus={run.gpus}: this machine has {torch.cuda.device_count()}")
