@@ -23,9 +23,16 @@ from training.cameras.prior import frontal_camera
 from training.official import our_key
 from training.types import RenderSettings
 
-DISCRIMINATOR: dict[str, Any] = {"c_dim": 25, "img_resolution": 512, "img_channels": 3, "channel_base": 32768, "channel_max": 512}
-DISCRIMINATOR |= {"num_fp16_res": 4, "conv_clamp": 256, "disc_c_noise": 0, "mapping_kwargs": {}}
-DISCRIMINATOR |= {"block_kwargs": {"freeze_layers": 0}, "epilogue_kwargs": {"mbstd_group_size": 4}}
+DISCRIMINATOR: dict[str, Any] = {
+    "c_dim": 25,
+    "img_resolution": 512,
+    "img_channels": 3,
+    "num_fp16_res": 4,
+    "conv_clamp": 256,
+    "disc_c_noise": 0,
+    "block_kwargs": {"freeze_layers": 0},
+    "epilogue_kwargs": {"mbstd_group_size": 4},
+}
 
 
 def write(system: str, path: Path) -> None:
