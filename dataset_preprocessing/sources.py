@@ -7,6 +7,7 @@ lead out of an archive, archives that unpack to a multiple of their size and lin
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import lzma
@@ -134,21 +135,8 @@ class LmdbSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._environment: Any = None
-        with self._open().begin() as transaction:
+        with _lmdb_environment(path).begin() as transaction:
             self._keys = {_lmdb_name(bytes(key)): bytes(key) for key in transaction.cursor().iternext(values=False)}
-
-    def _open(self) -> Any:
-        if self._environment is None:
-            try:
-                import lmdb
-            except ImportError:
-                raise ArchiveError(f"{self.path} is an LMDB store: `pip install gan3d[data]` to read it") from None
-            try:
-                self._environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)
-            except lmdb.Error as error:
-                raise ArchiveError(f"{self.path}: not a readable LMDB store ({error})") from None
-        return self._environment
 
     @property
     def names(self) -> list[str]:
@@ -157,7 +145,7 @@ class LmdbSource:
 
     def read(self, name: str) -> bytes:
         """One value."""
-        with self._open().begin() as transaction:
+        with _lmdb_environment(self.path).begin() as transaction:
             value = transaction.get(self._keys[name])
         if value is None or len(value) > MAX_ENTRY_BYTES:
             raise ArchiveError(f"{self.path}: {name} is missing or larger than {MAX_ENTRY_BYTES:,} bytes")
@@ -167,8 +155,18 @@ class LmdbSource:
         """The first `size` bytes of one value."""
         return self.read(name)[:size]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_environment": None}
+
+@functools.cache
+def _lmdb_environment(path: Path) -> Any:
+    """The open store; LMDB admits one to a process."""
+    try:
+        import lmdb
+    except ImportError:
+        raise ArchiveError(f"{path} is an LMDB store: `pip install gan3d[data]` to read it") from None
+    try:
+        return lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise ArchiveError(f"{path}: not a readable LMDB store ({error})") from None
 
 
 def _lmdb_name(key: bytes) -> str:

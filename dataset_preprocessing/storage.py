@@ -24,6 +24,8 @@ _ZIP64_END = struct.Struct("<4sQ2H2L4Q")
 _ZIP64_LOCATOR = struct.Struct("<4sLQL")
 _END = struct.Struct("<4s4H2LH")
 _UTF8 = 0x800
+_FAR, _MANY = 0xFFFFFFFF, 0xFFFF
+"""From these offsets and counts on, records of 64 bits are written."""
 _EPOCH = 0x21
 """1 January 1980, the zip format's zero: entries carry no time, so that equal content gives equal bytes."""
 
@@ -229,7 +231,7 @@ def _whole_entries(file: IO[bytes]) -> list[_Entry]:
 
 
 def _central_record(entry: _Entry) -> bytes:
-    far = entry.offset >= 0xFFFFFFFF
+    far = entry.offset >= _FAR
     extra = struct.pack("<2HQ", 1, 8, entry.offset) if far else b""
     offset = 0xFFFFFFFF if far else entry.offset
     version = 45 if far else 20
@@ -239,9 +241,8 @@ def _central_record(entry: _Entry) -> bytes:
 
 def _end_records(count: int, index_size: int, index_offset: int) -> bytes:
     records = b""
-    if count >= 0xFFFF or index_offset >= 0xFFFFFFFF or index_size >= 0xFFFFFFFF:
+    if count >= _MANY or index_offset + index_size >= _FAR:
         records += _ZIP64_END.pack(b"PK\6\6", 44, 45, 45, 0, 0, count, count, index_size, index_offset)
         records += _ZIP64_LOCATOR.pack(b"PK\6\7", 0, index_offset + index_size, 1)
-    short = min(count, 0xFFFF)
-    sizes = min(index_size, 0xFFFFFFFF), min(index_offset, 0xFFFFFFFF)
-    return records + _END.pack(b"PK\5\6", 0, 0, short, short, *sizes, 0)
+        count, index_size, index_offset = 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF
+    return records + _END.pack(b"PK\5\6", 0, 0, count, count, index_size, index_offset, 0)
