@@ -130,7 +130,10 @@ def main(files: tuple[Path, ...], pickle: Path | None) -> None:
     """Compare with golden files: error over tolerance for every array."""
     if pickle is not None and len(files) != 1:
         raise click.UsageError("--snapshot goes with the one json that describes it")
-    results = [report(path, pickle) for path in files]
+    try:
+        results = [report(path, pickle) for path in files]
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
     sys.exit(0 if all(results) else 1)
 
 

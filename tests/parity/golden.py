@@ -39,8 +39,13 @@ class Golden:
 
     @staticmethod
     def read(path: Path) -> Golden:
-        """The golden file of a json; the npz of the same name lies beside it."""
+        """The golden file of a json; the npz of the same name lies beside it.
+
+        Raises ValueError for a file that holds no arrays, such as a table of names.
+        """
         spec = json.loads(path.read_text())
+        if not isinstance(spec, dict) or not isinstance(spec.get("arrays"), dict):
+            raise ValueError(f"{path} describes no arrays; it is no golden file")
         entries = spec["arrays"].items()
         spec["arrays"] = {name: entry if isinstance(entry, dict) else {"shape": entry} for name, entry in entries}
         with np.load(path.with_suffix(".npz")) as arrays:

@@ -79,28 +79,36 @@ class Shot:
         with torch.no_grad():
             return self.G.scene.field(self.planes)
 
-    @torch.no_grad()
-    def output(self, layer: Layer = "full") -> RenderOutput:
-        """The picture of a layer."""
-        return self.G.synthesis(
-            self.latents,
-            self.labels,
-            self.settings,
-            layer=layer,
-            background_camera=self.background_labels,
-            noise_mode="const",
-            field=self.field,
-        )
-
     @cached_property
     def full(self) -> RenderOutput:
         """The whole picture."""
-        return self.output()
+        with torch.no_grad():
+            return self.G.synthesis(
+                self.latents,
+                self.labels,
+                self.settings,
+                background_camera=self.background_labels,
+                noise_mode="const",
+                field=self.field,
+            )
 
     @property
     def march(self) -> RayMarch:
         """The foreground."""
         return self.full.march
+
+    @cached_property
+    def layers(self) -> dict[Layer, RenderOutput]:
+        """Pictures of layers that have been asked for."""
+        return {"full": self.full}
+
+    @torch.no_grad()
+    def output(self, layer: Layer) -> RenderOutput:
+        """The picture of a layer."""
+        if layer not in self.layers:
+            behind = self.labels if self.background_labels is None else self.background_labels
+            self.layers[layer] = self.G.compose(self.march, self.latents, behind, self.settings, layer)
+        return self.layers[layer]
 
     @torch.no_grad()
     def features(self) -> Tensor:

@@ -81,7 +81,7 @@ def rows_read(case: Case, match: re.Match[str], table: dict[str, list[int]]) -> 
         torch.randn(rows.shape, generator=random) for rows in (shot.latents.scene, shot.latents.background)
     )
     mixed = replace(shot, latents=style_rows(scene, behind))
-    seen = watch(shot.G, {name: our_key(name) for name in table}, mixed.output)
+    seen = watch(shot.G, {name: our_key(name) for name in table}, lambda: mixed.full)
 
     def row(name: str) -> list[int]:
         rows = behind if name.startswith("BG_") else scene
