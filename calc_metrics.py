@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import torch
-from training.snapshot import SnapshotError
 
 from dnnlib.files import fetch
 from metrics import registry, results
@@ -19,6 +18,7 @@ from metrics.features import DetectorError, Detectors, parse_source
 from torch_utils import distributed
 from training import snapshot
 from training.dataset import DataConfig, DatasetError
+from training.snapshot import SnapshotError
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,13 @@ class Job:
     detectors: dict[str, str] = field(default_factory=dict)
 
 
-def score(rank: int, processes: int, address: str | None, job: Job) -> list[dict[str, Any]]:
-    """The result lines of a job, computed by this process together with the others and written by the first."""
+def score(rank: int, processes: int, address: str | None, job: Job) -> None:
+    """Computes the job's metrics together with the other processes; the first one reports."""
     device = distributed.join(rank, processes, job.device, address)
     try:
-        G = snapshot.load(job.network)["G_ema"].to(device).requires_grad_(False)
         records = registry.compute(
             job.names,
-            G,
+            snapshot.load(job.network, device)["G_ema"],
             job.data,
             device=device,
             snapshot=job.network,
@@ -49,34 +48,35 @@ def score(rank: int, processes: int, address: str | None, job: Job) -> list[dict
             detectors=job.detectors,
             progress=job.verbose,
         )
-        return report(records, job) if rank == 0 else []
+        if distributed.is_main():
+            report(records, job)
     finally:
         distributed.leave()
 
 
-def report(records: list[dict[str, Any]], job: Job) -> list[dict[str, Any]]:
-    """The lines of the records, printed, and appended beside the snapshot where that is a run's folder."""
+def report(records: list[dict[str, Any]], job: Job) -> None:
+    """Prints the result lines, and appends them beside the snapshot where that is a run's folder."""
     folder = job.network.resolve().parent
     in_run = (folder / "training_options.json").is_file()
     for record in records:
-        line = results.append(record, folder, job.network) if in_run else {**record, "snapshot_pkl": job.network.name}
+        line = results.append(record, folder, job.network.resolve()) if in_run else record
         print(json.dumps(line))
         if job.verbose:
             print(results.summary(record), file=sys.stderr)
-    return records
 
 
 def data_of(kwargs: dict[str, Any] | None, path: str | None, mirror: bool | None) -> DataConfig:
     """The data set to compare with: the given one, or the one that the snapshot was trained on.
 
+    `kwargs` are the snapshot's notes on its data, ours or those of a published file (which says xflip for mirror).
     Raises MetricError where neither is known.
     """
-    known = DataConfig(**kwargs) if kwargs else DataConfig()
-    chosen = path or known.path
+    known = kwargs or {}
+    chosen = path or known.get("path")
     if not chosen:
         raise MetricError("the snapshot does not say what it was trained on; give the data set with --data")
-    mirrored = known.mirror if mirror is None else mirror
-    return DataConfig(path=chosen, mirror=mirrored, max_size=None if path else known.max_size, seed=known.seed)
+    mirrored = bool(known.get("mirror", known.get("xflip", False))) if mirror is None else mirror
+    return DataConfig(path=str(chosen), mirror=mirrored, max_size=None if path else known.get("max_size"))
 
 
 @click.command(context_settings={"show_default": True})
@@ -122,7 +122,9 @@ def main(
         if gpus == 1:
             score(0, 1, None, job)
         else:
-            distributed.spawn(score, gpus, job).join()
+            workers = distributed.spawn(score, gpus, job)
+            while not workers.join():
+                pass
     except (MetricError, DetectorError, DatasetError, SnapshotError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from metrics.cameras import Surround
 from metrics.features import Detector, Detectors
 from metrics.statistics import Moments
 from metrics.store import Store
@@ -23,9 +25,9 @@ from training.dataset import ImageDataset
 from training.types import Jitter, Latents, Layer, NoiseMode, RenderOutput, RenderSettings
 
 T = TypeVar("T")
-REAL_BATCH = 64
+REAL_BATCH = 32
 KEPT_PICTURES = 10_000
-"""Features of that many generated pictures stay in memory, so that metrics of the same count share them."""
+"""Features of that many pictures are kept, so that metrics of the same count share them; of more, only moments."""
 
 
 class MetricError(ValueError):
@@ -174,6 +176,8 @@ class Evaluation:
     def real_moments(self, detector: Detector, count: int | None, full: bool) -> Moments:
         """Moments of the features of real pictures: `count` of them, or all (None)."""
         dataset, chosen = self._choose(count, full)
+        if len(chosen) <= KEPT_PICTURES:
+            return _moments_of_rows(self.real_features(detector, count, full))
 
         def compute() -> dict[str, np.ndarray]:
             own = [Moments.of(rows) for rows in self._look(dataset, chosen, detector)]
@@ -238,10 +242,22 @@ class Evaluation:
 
     # Generated pictures
 
-    def draw(self, numbers: range, full: bool = True) -> Draw:
-        """Latents and cameras of the pictures with these numbers."""
+    @cached_property
+    def surround(self) -> Surround:
+        """Where cameras stand, from the labels or from a thousand draws of the prior."""
+        if self.cameras is None:
+            return Surround.of(self.real_dataset(full=True).labels)
+        return Surround.of(self.cameras.sample(1000, torch.Generator().manual_seed(0)).to_label())
+
+    def frontal_latents(self, draw: Draw) -> Latents:
+        """Latents of a draw when the mapping is told that the camera is the frontal one, wherever it is."""
+        self.used["conditioning"] = "the frontal camera"
+        return self.latents(draw, self.surround.front(len(draw)).to(self.device))
+
+    def draw(self, numbers: range, full: bool = True, stream: int = 0) -> Draw:
+        """Latents and cameras of the pictures with these numbers; another stream draws others for the same numbers."""
         labels = self.real_dataset(full).labels
-        rngs = [np.random.default_rng([self.sampling.seed, number]) for number in numbers]
+        rngs = [np.random.default_rng([self.sampling.seed, number, stream]) for number in numbers]
         z = np.stack([rng.standard_normal(self.generator.z_dim, dtype=np.float32) for rng in rngs])
         if self.cameras is None:
             chosen = labels[[int(rng.integers(len(labels))) for rng in rngs]]
@@ -316,7 +332,7 @@ class Evaluation:
         """Moments of the features of generated pictures; beyond a bounded number they are not kept in memory."""
         if count <= KEPT_PICTURES:
             features = self.fake_features(detector, count, full, make=make)
-            return Moments.merge(Moments.of(features[b.start : b.stop]) for b in batches_of(count, REAL_BATCH))
+            return _moments_of_rows(features)
         look = self._seen_by(detector, "features", make or as_drawn)
         own = [Moments.of(rows) for rows in self.each_batch(count, look, "generated pictures", full)]
         parts = distributed.gather_objects(Moments.merge(own) if own else None)
@@ -355,6 +371,11 @@ class Evaluation:
             "raw_resolution": self.generator.raw_resolution,
             **asdict(self.sampling),
         }
+
+
+def _moments_of_rows(rows: np.ndarray) -> Moments:
+    """Moments of a matrix too long to be copied in double precision as a whole."""
+    return Moments.merge(Moments.of(rows[part.start : part.stop]) for part in batches_of(len(rows), 1024))
 
 
 Pictures = Callable[[Evaluation, Draw], Tensor]

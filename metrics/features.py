@@ -16,6 +16,8 @@ from dnnlib.files import fetch, is_url, sha256_of
 STANDARD_SHA256 = {"inception": "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"}
 """The TorchScript translation of the 2015 TensorFlow Inception network that published FIDs are computed with."""
 STANDARD_FILES = {"inception": "inception-2015-12-05.pt", "vgg16": "vgg16.pt"}
+PLUG_INS = ("depth", "pose", "mask", "embedder")
+"""Networks of the user's choice: TorchScript files that answer one question about uint8 pictures."""
 LITE_PIXELS = 128
 
 
@@ -47,10 +49,11 @@ class Detector:
 
 @dataclass(frozen=True)
 class Detectors:
-    """The detectors of one evaluation, by name: inception, vgg16, lite; each is loaded once.
+    """The networks of one evaluation, by name; each is loaded once.
 
+    inception and vgg16 are published files; lite is packaged; depth, pose, mask and embedder are the user's.
     sources: file or address per name, optionally with "#sha256=<hex>" behind it. A name without a source is looked
-    up in the environment: GAN3D_INCEPTION, GAN3D_VGG16.
+    up in the environment: GAN3D_INCEPTION and so on.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -63,25 +66,32 @@ class Detectors:
         Raises DetectorError where it cannot be had.
         """
         if name not in self._loaded:
-            self._loaded[name] = load_lite(self.device) if name == "lite" else self._load_file(name)
+            packaged = {"lite": load_lite, "faces": load_faces}
+            self._loaded[name] = packaged[name](self.device) if name in packaged else self._load_file(name)
         return self._loaded[name]
 
     def _load_file(self, name: str) -> Detector:
         variable = f"GAN3D_{name.upper()}"
         source = self.sources.get(name) or os.environ.get(variable)
-        standard = STANDARD_FILES[name]
-        ways = (
-            f"give the published file {standard} with --detector {name}=PATH_OR_URL (or set {variable}), or ask for "
-            "the metric with _lite at the end of its name, which uses a small packaged network and is another number"
-        )
+        option = f"with --detector {name}=PATH_OR_URL (or set {variable})"
+        if name in STANDARD_FILES:
+            ways = (
+                f"give the published file {STANDARD_FILES[name]} {option}, or ask for the metric with _lite at the end "
+                "of its name, which uses a small packaged network and is another number"
+            )
+        else:
+            ways = (
+                f"give a TorchScript file {option}, or ask for the metric with _trained at the end of its name, where "
+                "the data set has ground truth to train one on"
+            )
         if source is None:
-            raise DetectorError(f"the {name} feature network is not part of this package: {ways}")
+            raise DetectorError(f"the {name} network is not part of this package: {ways}")
         location, _, digest = source.partition("#sha256=")
         try:
             path = fetch(location, digest or (STANDARD_SHA256.get(name) if is_url(location) else None))
         except (OSError, ValueError) as error:
-            raise DetectorError(f"the {name} feature network cannot be had ({error}): {ways}") from error
-        return load_torchscript(name, path, self.device)
+            raise DetectorError(f"the {name} network cannot be had ({error}): {ways}") from error
+        return load_plug_in(name, path, self.device) if name in PLUG_INS else load_torchscript(name, path, self.device)
 
 
 def parse_source(text: str) -> tuple[str, str]:
@@ -90,9 +100,10 @@ def parse_source(text: str) -> tuple[str, str]:
     Raises ValueError for a name that no detector has.
     """
     name, equals, source = text.partition("=")
-    if not equals or name not in STANDARD_FILES:
+    names = (*STANDARD_FILES, *PLUG_INS)
+    if not equals or name not in names:
         if equals and "/" not in name and "#" not in name:
-            raise ValueError(f"--detector {text}: no detector {name!r}; choose one of {', '.join(STANDARD_FILES)}")
+            raise ValueError(f"--detector {text}: no detector {name!r}; choose one of {', '.join(names)}")
         return "inception", text
     return name, source
 
@@ -102,13 +113,7 @@ def load_torchscript(name: str, path: Path, device: torch.device | str) -> Detec
 
     Raises DetectorError for a file that is not TorchScript.
     """
-    digest = sha256_of(path)
-    try:
-        network = torch.jit.load(str(path), map_location=device).eval()
-    except (RuntimeError, ValueError) as error:
-        raise DetectorError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from error
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
+    network, digest = _script(path, device)
     exact = "the standard file" if digest == STANDARD_SHA256.get(name) else path.name
     return Detector(
         name=f"{name} ({exact})",
@@ -118,6 +123,26 @@ def load_torchscript(name: str, path: Path, device: torch.device | str) -> Detec
         probabilities=lambda images: network(images, no_output_bias=True).float(),
         perceptual=lambda images: network(images, resize_images=False, return_lpips=True).float(),
     )
+
+
+def load_plug_in(name: str, path: Path, device: torch.device | str) -> Detector:
+    """The user's TorchScript network in a file, called with uint8 pictures alone; its answer counts as features.
+
+    Raises DetectorError for a file that is not TorchScript.
+    """
+    network, digest = _script(path, device)
+    return Detector(f"{name} ({path.name})", digest, "inside the network", network, network, network)
+
+
+def _script(path: Path, device: torch.device | str) -> tuple[Any, str]:
+    digest = sha256_of(path)
+    try:
+        network = torch.jit.load(str(path), map_location=device).eval()
+    except (RuntimeError, ValueError) as error:
+        raise DetectorError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from error
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return network, digest
 
 
 def load_lite(device: torch.device | str) -> Detector:
@@ -144,6 +169,28 @@ def load_lite(device: torch.device | str) -> Detector:
         features=lambda images: lite.head(lite.prepare(images)),
         probabilities=lambda images: lite.classify(lite.prepare(images)),
         perceptual=lambda images: lite.layers(lite.prepare(images)),
+    )
+
+
+def load_faces(device: torch.device | str) -> Detector:
+    """Identity of faces, 128 numbers, by dlib's recognition network; rows of NaN where no face is found. On the CPU.
+
+    Raises DetectorError where the packages are not installed.
+    """
+    try:
+        from metrics.faces import FaceEmbedder, model_file
+    except ImportError as error:
+        raise DetectorError(
+            "the _faces metrics need dlib and its models: pip install --no-deps dlib-bin face-recognition-models"
+        ) from error
+    embed = FaceEmbedder()
+    return Detector(
+        "dlib_face_recognition_resnet_model_v1",
+        sha256_of(model_file("dlib_face_recognition_resnet_model_v1.dat")),
+        "faces aligned by five points to 150x150",
+        embed,
+        embed,
+        embed,
     )
 
 

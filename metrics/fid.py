@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.linalg
+from torch import Tensor
 
-from metrics.evaluation import Evaluation
+from metrics.evaluation import Draw, Evaluation, MetricError, Pictures, as_drawn
 from metrics.names import Request
 from metrics.statistics import Moments
 
@@ -15,9 +18,48 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     |mu_g - mu_r|^2 + tr(S_g + S_r - 2 (S_g S_r)^(1/2)) with covariances S of divisor n (Heusel et al. 2017, eq. 6).
     """
+    return distance_to_real(evaluation, request, as_drawn)
+
+
+def measure_fixed_pose(evaluation: Evaluation, request: Request) -> dict[str, float]:
+    """Fréchet distance when the mapping is told the frontal camera while pictures are seen from drawn ones.
+
+    Far above the plain distance, the scene itself depends on the camera label: the pose leaks (CGS-GAN's FID3D).
+    """
+    return distance_to_real(evaluation, request, seen_from_elsewhere)
+
+
+def measure_recomposed(evaluation: Evaluation, request: Request) -> dict[str, float]:
+    """Fréchet distance of pictures whose foreground stands before the background of another draw.
+
+    Close to the plain distance where both are complete without each other. A foreground that hides all of the
+    background passes unchanged; `separation` tells.
+    """
+    return distance_to_real(evaluation, request, on_other_backgrounds)
+
+
+def seen_from_elsewhere(evaluation: Evaluation, draw: Draw) -> Tensor:
+    """Pictures from the cameras of the draw with the mapping conditioned on the frontal camera."""
+    return evaluation.view(evaluation.frontal_latents(draw), draw.labels).image
+
+
+def on_other_backgrounds(evaluation: Evaluation, draw: Draw) -> Tensor:
+    """Pictures with the background latents of other draws.
+
+    Raises MetricError for a generator whose background has no latent.
+    """
+    latents = evaluation.latents(draw, draw.labels)
+    if latents.background.shape[1] == 0:
+        raise MetricError("fidfg: the background of this generator has no latent of its own to exchange")
+    others = evaluation.latents(evaluation.draw(draw.numbers, stream=2), draw.labels)
+    return evaluation.view(replace(latents, background=others.background), draw.labels).image
+
+
+def distance_to_real(evaluation: Evaluation, request: Request, make: Pictures) -> dict[str, float]:
+    """The Fréchet distance of the pictures that `make` gives to the real ones."""
     detector = evaluation.detector("lite" if request.lite else "inception")
     real = evaluation.real_moments(detector, None if request.full else request.count, request.full)
-    fake = evaluation.fake_moments(detector, request.count, request.full)
+    fake = evaluation.fake_moments(detector, request.count, request.full, make)
     dimensions = len(real.mean)
     for kind, moments in (("real", real), ("generated", fake)):
         if moments.count <= dimensions:
@@ -43,7 +85,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 def _factor(moments: Moments) -> np.ndarray:
     """F of shape `d rank` with F F^T = covariance; directions that are only rounding noise are left out."""
-    values, vectors = scipy.linalg.eigh(moments.covariance, check_finite=True)
+    values, vectors = scipy.linalg.eigh(moments.covariance, driver="evd")
     noise = np.finfo(np.float64).eps * len(values) * max(values[-1], 0.0)
     kept = values > noise
     return vectors[:, kept] * np.sqrt(values[kept])

@@ -12,7 +12,20 @@ import torch
 
 from dnnlib.files import cache_folder, sha256_of
 from dnnlib.util import format_seconds
-from metrics import equivariance, fid, inception_score, kid, path_length, precision_recall
+from metrics import (
+    consistency,
+    equivariance,
+    estimated,
+    fid,
+    inception_score,
+    kid,
+    mesh_statistics,
+    nonflatness,
+    opacity,
+    path_length,
+    precision_recall,
+    reprojection,
+)
 from metrics.evaluation import Evaluation, GeneratorLike, MetricError, Sampling
 from metrics.features import Detectors
 from metrics.names import Request, match
@@ -40,8 +53,11 @@ class Family:
 
 COUNT, COUNT_K = r"(?P<count>\d+k?)", r"(?P<count>\d+k|\d+_)"
 FULL, LITE = r"(?P<full>_full)?", r"(?P<lite>_lite)?"
+TRAINED, EMBEDDER = r"(?P<source>_trained)?", r"(?P<source>_lite|_faces|_trained)?"
 FAMILIES = (
     Family("fid", f"fid{COUNT}{FULL}{LITE}", "fid50k_full", fid.measure, "inception"),
+    Family("fid3d", f"fid3d{COUNT}{FULL}{LITE}", "fid3d50k_full", fid.measure_fixed_pose, "inception"),
+    Family("fidfg", f"fidfg{COUNT}{FULL}{LITE}", "fidfg50k_full", fid.measure_recomposed, "inception"),
     Family("kid", f"kid{COUNT}{FULL}{LITE}", "kid50k_full", kid.measure, "inception"),
     Family("pr", rf"pr{COUNT_K}(?P<neighbours>\d){FULL}{LITE}", "pr50k3_full", precision_recall.measure, "vgg16", True),
     Family("is", rf"is{COUNT}{LITE}", "is50k", inception_score.measure, "inception", True),
@@ -49,7 +65,18 @@ FAMILIES = (
     Family("eqt_int", rf"eqt{COUNT}_int", "eqt50k_int", equivariance.measure_whole_shifts, None, True),
     Family("eqt_frac", rf"eqt{COUNT}_frac", "eqt50k_frac", equivariance.measure_part_shifts, None, True),
     Family("eqr", rf"eqr{COUNT}", "eqr50k", equivariance.measure_rotations, None, True),
+    Family("id", f"id{COUNT}{EMBEDDER}", "id1k_lite", consistency.measure, "embedder", True),
+    Family("depth", f"depth{COUNT}{TRAINED}", "depth1k_trained", estimated.measure_depth, "depth"),
+    Family("pose", f"pose{COUNT}{TRAINED}", "pose1k_trained", estimated.measure_pose, "pose"),
+    Family("mask", f"mask{COUNT}{TRAINED}", "mask1k_trained", estimated.measure_mask, "mask", True),
+    Family("modes", f"modes{COUNT}(?P<source>_trained)", "modes1k_trained", estimated.measure_modes, None, True),
+    Family("reprojection", f"reprojection{COUNT}", "reprojection1k", reprojection.measure),
+    Family("nfs", f"nfs{COUNT}", "nfs1k", nonflatness.measure, None, True),
+    Family("separation", f"separation{COUNT}", "separation1k", opacity.measure_separation, None, True),
+    Family("tightness", f"tightness{COUNT}", "tightness1k", opacity.measure_tightness),
+    Family("mesh", f"mesh{COUNT}", "mesh16", mesh_statistics.measure),
 )
+"""All metrics; the docstring of each `measure` says what its value means."""
 
 
 def find(name: str) -> tuple[Family, Request]:
@@ -88,8 +115,9 @@ def require(names: Iterable[str], detectors: Detectors) -> None:
     """
     for name in names:
         family, request = find(name)
-        if family.detector is not None:
-            detectors.get("lite" if request.lite else family.detector)
+        packaged = "lite" if request.lite else request.source
+        if family.detector is not None and packaged != "trained":
+            detectors.get(packaged or family.detector)
 
 
 def compute(

@@ -51,8 +51,11 @@ class FakeGenerator:
         image = torch.nn.functional.interpolate(coarse, [size, size], mode="bilinear")
         image = image + self.noise * torch.randn_like(image)
         flat = torch.full([n, 1, raw, raw], 2.7)
-        rays = torch.full([n, raw * raw, 4], 0.25)
-        march = RayMarch(rays, rays[..., :1], rays, 0 * rays[..., :1], rays, rays, rays, rays)
+        depths = torch.linspace(2.25, 3.3, 5).expand(n, raw * raw, 5)
+        weights = torch.full([n, raw * raw, 4], 0.25)
+        depth = flat.flatten(2).transpose(1, 2)
+        none = depths[..., :0]
+        march = RayMarch(none, depth, weights, 0 * depth, depths, 0 * depths, none, none)
         return RenderOutput(image, image[:, :, :raw, :raw], flat, torch.ones_like(flat), march)
 
 
