@@ -194,7 +194,7 @@ def _label_file(source: Source, items: Sequence[Item], options: PictureOptions) 
 def _final_label(source: Source, item: Item, options: PictureOptions) -> Label:
     label = item.label
     if isinstance(label, list) and len(label) == LABEL_SIZE:
-        label = [float(value) for value in label]
+        label = [float(value) + 0.0 for value in label]  # there is one zero, not also -0.0
         if options.transform != "none" and not item.finished_label:
             size = _size(source, item.source)
             label = plan_crop(size, options).camera(label, size)
