@@ -17,8 +17,7 @@ SQRT_HALF = math.sqrt(0.5)
 
 
 def normalize_second_moment(x: Float[Tensor, "n channels"], eps: float = 1e-8) -> Float[Tensor, "n channels"]:
-    """Rows scaled to a mean square of one, in float32."""
-    x = x.float()
+    """Rows scaled to a mean square of one."""
     return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
 
 

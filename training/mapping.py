@@ -70,9 +70,10 @@ class MappingNetwork(nn.Module):
         self, z: Float[Tensor, "n z_dim"] | None, c: Float[Tensor, "n c_dim"] | None, update_average: bool = False
     ) -> Float[Tensor, "n w_dim"]:
         """Styles w. With `update_average` the running average moves towards their mean."""
-        inputs = [] if z is None else [normalize_second_moment(z)]
+        dtype = getattr(self, self.layer_names[0]).weight.dtype
+        inputs = [] if z is None else [normalize_second_moment(z.to(dtype))]
         if c is not None:
-            inputs.append(normalize_second_moment(self.embed(c.float())))
+            inputs.append(normalize_second_moment(self.embed(c.to(dtype))))
         x = torch.cat(inputs, dim=1)
         for name in self.layer_names:
             x = getattr(self, name)(x)

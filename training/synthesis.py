@@ -179,8 +179,8 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "n rows w_dim"], noise_mode: NoiseMode
     ) -> tuple[Tensor, Tensor]:
-        """Activations and the float32 picture of this resolution, from those of the one below."""
-        dtype = torch.float16 if self.use_fp16 and ws.is_cuda else torch.float32
+        """Activations and the picture (in full precision) of this resolution, from those of the one below."""
+        dtype = torch.float16 if self.use_fp16 and ws.is_cuda else ws.dtype
         row = iter(ws.unbind(dim=1))
         if x is None:
             x = self.const.to(dtype).expand(len(ws), -1, -1, -1)
@@ -189,7 +189,7 @@ class SynthesisBlock(nn.Module):
         x = self.conv1(x, next(row), noise_mode)
         if image is not None and self.up == 2:
             image = upsample2d(image, self.resample_filter)
-        output = self.torgb(x, next(row)).float()
+        output = self.torgb(x, next(row)).to(ws.dtype)
         return x, output if image is None else image + output
 
 

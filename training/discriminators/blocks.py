@@ -81,7 +81,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations of the next resolution, from the picture (first block) or the activations above."""
-        x = x.to(torch.float16 if self.use_fp16 and x.is_cuda else torch.float32)
+        x = x.to(torch.float16 if self.use_fp16 and x.is_cuda else self.conv0.weight.dtype)
         if hasattr(self, "fromrgb"):
             x = self.fromrgb(x)
         return self.skip(x) + self.conv1(self.conv0(x))
@@ -98,7 +98,7 @@ class DiscriminatorEpilogue(nn.Module):
         self.out = EqualizedLinear(channels, out_features)
 
     def forward(self, x: Float[Tensor, "n channels 4 4"]) -> Float[Tensor, "n out_features"]:
-        x = minibatch_std(x.float(), self.mbstd_group_size)
+        x = minibatch_std(x.to(self.conv.weight.dtype), self.mbstd_group_size)
         return self.out(self.fc(self.conv(x).flatten(1)))
 
 
