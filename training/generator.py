@@ -88,7 +88,7 @@ class GeneratorMapping(nn.Module):
         """Style rows for z and the label of the conditioning camera (None: zeros).
 
         truncation_psi pulls the first truncation_cutoff rows (None: all) towards the average style; background_psi
-        does so for the background (None: like the scene).
+        does so for the background (None: like the scene). update_emas: the average styles move towards these ones.
         """
         if z.shape[1] != sum(self.z_dims):
             raise ValueError(f"z has {z.shape[1]} numbers a row; this generator takes {sum(self.z_dims)} (G.z_dim)")
@@ -98,9 +98,8 @@ class GeneratorMapping(nn.Module):
         ws = self.scene.rows(w, count, truncation_psi, truncation_cutoff)
         scene = ws[:, : self.scene_ws]
         upsampler = ws[:, self.scene_ws :] if self.upsampler_ws else scene[:, -1:]
-        return Latents(
-            scene, self._background(z_background, truncation_psi, truncation_cutoff, background_psi), upsampler
-        )
+        psi = truncation_psi if background_psi is None else background_psi
+        return Latents(scene, self._background(z_background, psi, truncation_cutoff, update_emas), upsampler)
 
     def _label(self, c: Camera | Tensor | None, z: Tensor) -> Tensor | None:
         if self.c_dim == 0:
@@ -109,11 +108,11 @@ class GeneratorMapping(nn.Module):
             return z.new_zeros(len(z), self.c_dim)
         return as_label(c) * self.config.label_scale
 
-    def _background(self, z: Tensor, psi: float, cutoff: int | None, background_psi: float | None) -> Tensor:
+    def _background(self, z: Tensor, psi: float, cutoff: int | None, update_emas: bool) -> Tensor:
         if self.background is None:
             return z[:, None] if z.shape[1] else z.new_zeros(len(z), 0, 0)
-        psi = psi if background_psi is None else background_psi
-        return self.background.rows(self.background(z, None), self.background_ws, psi, cutoff)
+        w = self.background(z, None, update_emas)
+        return self.background.rows(w, self.background_ws, psi, cutoff)
 
 
 class Generator(nn.Module):
