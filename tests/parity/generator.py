@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -74,6 +74,12 @@ class Case:
     def shot(self) -> Shot:
         """The file's renderings."""
         return self.shot_of(self.G)
+
+    def first(self, count: int) -> Shot:
+        """The first of the renderings."""
+        if count == len(self.shot.labels):
+            return self.shot
+        return replace(self.shot, latents=self.shot.latents[:count], labels=self.shot.labels[:count])
 
     def generated(self, name: str) -> Tensor:
         """Pictures by the file's rule."""
@@ -206,7 +212,8 @@ def along_rays(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tenso
 @recipes.array(r"sample_(sigma|rgb)")
 @torch.no_grad()
 def samples(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
-    samples = case.shot.field(case.golden.tensor("in_points"))
+    points = case.golden.tensor("in_points")
+    samples = case.first(len(points)).field(points)
     return samples.density.squeeze(2) if match[1] == "sigma" else samples.features
 
 
@@ -216,7 +223,8 @@ def density_regularizer(case: Case, match: re.Match[str], entry: dict[str, Any])
     steps = case.golden.tensor("in_perturbation")
     points = case.golden.tensor("in_points")[:, : steps.shape[1]]
     strength = case.golden.spec["G_kwargs"]["rendering_kwargs"]["density_reg"]
-    return strength * density_variation(case.shot.field, PointPairs(points, points + steps)).mean()[None]
+    pairs = PointPairs(points, points + steps)
+    return strength * density_variation(case.first(len(points)).field, pairs).mean()[None]
 
 
 # The sphere
