@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from tests.official_files import tiny_snapshot
-from tests.unit import tiny
+from tests.unit import training_parts as tiny
 from training import snapshot
 from training.augment import AugmentConfig, AugmentPipe
 from training.unpickle import SnapshotError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit import tiny
+from tests.unit import training_parts as tiny
 from training.augment import AugmentConfig, AugmentPipe
 from training.discriminators import PlainDiscriminatorConfig
 from training.recipe import (

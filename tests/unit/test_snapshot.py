@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from dnnlib.files import CACHE_VARIABLE, sha256_of
-from tests.unit import tiny
+from tests.unit import training_parts as tiny
 from training import snapshot
 from training.augment import AugmentConfig, AugmentPipe
 from training.snapshot_commands import commands
