@@ -46,24 +46,25 @@ def block(trunk: Trunk, name: str) -> DiscriminatorBlock:
 # Blocks
 
 
-@pytest.mark.parametrize("img_channels", [0, 6])
-def test_block_is_its_formula(img_channels):
+@pytest.mark.parametrize(("name", "in_channels"), [("b32", 6), ("b16", 2)])
+def test_block_is_its_formula(name, in_channels):
+    """The first block reads the picture, the others what the one above gives."""
     torch.manual_seed(0)
-    layers = DiscriminatorBlock(img_channels, 4, 5, conv_clamp=None, use_fp16=False, frozen_layers=0)
-    for name, parameter in layers.named_parameters():
-        if name.endswith("bias"):
+    layers = block(Trunk(TrunkConfig(channel_base=40, channel_max=5, num_fp16_res=0), 6, 32, 0), name)
+    for parameter_name, parameter in layers.named_parameters():
+        if parameter_name.endswith("bias"):
             nn.init.normal_(parameter)
-    x = torch.randn(2, img_channels or 4, 8, 8)
+    x = torch.randn(2, in_channels, 8, 8)
     out = layers(x)
-    if img_channels:
+    if name == "b32":
         x = lrelu(conv2d(x, layers.fromrgb.weight / math.sqrt(6), layers.fromrgb.bias))
-    y = lrelu(conv2d(x, layers.conv0.weight / 6, layers.conv0.bias, padding=1))
-    y = conv2d(upfirdn2d(y, FILTER, padding=2), layers.conv1.weight / 6, layers.conv1.bias, stride=2)
-    skip = conv2d(upfirdn2d(x, FILTER, down=2, padding=1), layers.skip.weight / 2)
+    width = x.shape[1]
+    y = lrelu(conv2d(x, layers.conv0.weight / math.sqrt(9 * width), layers.conv0.bias, padding=1))
+    y = conv2d(upfirdn2d(y, FILTER, padding=2), layers.conv1.weight / math.sqrt(9 * width), layers.conv1.bias, stride=2)
+    skip = conv2d(upfirdn2d(x, FILTER, down=2, padding=1), layers.skip.weight / math.sqrt(width))
     torch.testing.assert_close(out, (skip + lrelu(y)) * math.sqrt(0.5))
-    assert out.shape == (2, 5, 4, 4)
+    assert out.shape == (2, 2 if name == "b32" else 5, 4, 4)
     assert layers.skip.bias is None
-    assert layers.num_layers == (4 if img_channels else 3)
 
 
 def test_epilogue_is_its_formula():
