@@ -1,67 +1,93 @@
-"""Scores of a snapshot: `python calc_metrics.py --network=SNAPSHOT --metrics=fid50k_full,kid50k_full`."""
+"""Scores of snapshots: `python calc_metrics.py --network=SNAPSHOT --metrics=fid50k_full,kid50k_full`."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from dnnlib.files import fetch
-from metrics import registry, results
-from metrics.evaluation import MetricError, Sampling
+from dnnlib.files import fetch, is_url, write_text
+from metrics import registry, results, scorecard, scorecard_page
+from metrics.evaluation import Evaluation
 from metrics.features import DetectorError, Detectors, parse_source
+from metrics.types import MetricError, Sampling
 from torch_utils import distributed
 from training import snapshot
+from training.archive import ArchiveError
 from training.dataset import DataConfig, DatasetError
 from training.snapshot import SnapshotError
+
+CARD = "scorecard"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process of one call computes."""
+    """What every process of one call computes, snapshot after snapshot; no names: a score card."""
 
-    network: Path
+    networks: tuple[Path, ...]
     names: tuple[str, ...]
     data: DataConfig
     device: str
     sampling: Sampling
     verbose: bool
-    detectors: dict[str, str] = field(default_factory=dict)
+    resamples: int
+    detectors: dict[str, str]
 
 
 def score(rank: int, processes: int, address: str | None, job: Job) -> None:
     """Computes the job's metrics together with the other processes; the first one reports."""
     device = distributed.join(rank, processes, job.device, address)
     try:
-        records = registry.compute(
-            job.names,
-            snapshot.load(job.network, device)["G_ema"],
-            job.data,
-            device=device,
-            snapshot=job.network,
-            sampling=job.sampling,
-            detectors=job.detectors,
-            progress=job.verbose,
-        )
-        if distributed.is_main():
-            report(records, job)
+        for network in job.networks:
+            evaluation = registry.open_evaluation(
+                snapshot.load(network, device)["G_ema"],
+                job.data,
+                device=device,
+                sampling=job.sampling,
+                detectors=job.detectors,
+                progress=job.verbose,
+                resamples=job.resamples,
+            )
+            if job.names:
+                with evaluation.generator_at_rest():
+                    records = [registry.measure(evaluation, *registry.find(name), network) for name in job.names]
+            else:
+                records = write_card(evaluation, network)
+            if distributed.is_main():
+                report(records, network, job.verbose)
     finally:
         distributed.leave()
 
 
-def report(records: list[dict[str, Any]], job: Job) -> None:
+def write_card(evaluation: Evaluation, network: Path) -> list[dict[str, Any]]:
+    """The result records of a snapshot's score card, after its page was written beside the snapshot."""
+    card = scorecard.measure(evaluation, snapshot=network)
+    if distributed.is_main():
+        page = network.resolve().with_name(f"scorecard-{network.stem}.html")
+        scorecard_page.write(page, card, evaluation, f"Score card of {network.name}")
+        for question, lines in card.answers.items():
+            failed = [line.check.title for line in lines if not line.passed]
+            verdict = f"{len(lines) - len(failed)} of {len(lines)} checks passed"
+            print(f"{question} {verdict}" + (f"; not: {', '.join(failed)}" if failed else ""), file=sys.stderr)
+        print(f"Wrote {page}", file=sys.stderr)
+    return list(card.records)
+
+
+def report(records: Sequence[dict[str, Any]], network: Path, verbose: bool) -> None:
     """Prints the result lines, and appends them beside the snapshot where that is a run's folder."""
-    folder = job.network.resolve().parent
+    folder = network.resolve().parent
     in_run = (folder / "training_options.json").is_file()
     for record in records:
-        line = results.append(record, folder, job.network.resolve()) if in_run else record
+        line = results.append(record, folder, network.resolve()) if in_run else record
         print(json.dumps(line))
-        if job.verbose:
+        if verbose:
             print(results.summary(record), file=sys.stderr)
 
 
@@ -79,20 +105,88 @@ def data_of(kwargs: dict[str, Any] | None, path: str | None, mirror: bool | None
     return DataConfig(path=str(chosen), mirror=mirrored, max_size=None if path else known.get("max_size"))
 
 
+def snapshots_of(network: str, every: bool) -> list[Path]:
+    """The files that a `--network` means: a snapshot, or those of a run's folder, all or the last.
+
+    Raises SnapshotError for a folder without snapshots.
+    """
+    path = Path(network).expanduser()
+    if is_url(network) or not (path.is_dir() or every):
+        return [fetch(network)]
+    folder = path if path.is_dir() else path.parent
+    found = sorted(folder.glob("network-snapshot-*.pkl"))
+    if not found:
+        raise SnapshotError(f"{folder}: there are no snapshots (network-snapshot-*.pkl) in this folder")
+    return found if every else found[-1:]
+
+
+Lines = dict[tuple[Path, str], dict[str, Any]]
+
+
+def newest_lines(networks: Sequence[Path], names: Sequence[str]) -> Lines:
+    """The last result line of each snapshot and metric, for those that lie in run folders."""
+    found: Lines = {}
+    for network in networks:
+        for name in names:
+            lines = [
+                line for line in results.read(network.resolve().parent, name) if line["snapshot_pkl"] == network.name
+            ]
+            if lines:
+                found[network, name] = lines[-1]
+    return found
+
+
+def draw_curves(path: Path, lines: Lines) -> None:
+    """Writes the picture of the metrics over the length of training.
+
+    Raises MetricError where there is nothing to draw.
+    """
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for (network, name), line in lines.items():
+        kimg = results.kimg_of(line)
+        if kimg is not None:
+            curve = curves.setdefault(f"{network.resolve().parent.name} {name}", [])
+            curve.append((kimg, results.main_value(line)))
+    if not curves:
+        raise MetricError("--plot: no snapshot of these has a result line in its run's folder")
+    write_text(path, results.plot(curves, "Metrics over training"))
+    print(f"Wrote {path}", file=sys.stderr)
+
+
+def print_comparison(first: Path, last: Path, names: Sequence[str], lines: Lines) -> None:
+    """Prints which of two snapshots is better by each metric, and how surely.
+
+    Raises MetricError where one of the results is missing, ValueError where they are not comparable.
+    """
+    for name in names:
+        if (first, name) not in lines or (last, name) not in lines or first == last:
+            raise MetricError(f"--compare needs two different snapshots in run folders; {name} of both is not there")
+        for found in results.compare(lines[first, name], lines[last, name]):
+            difference = f"difference {found.second - found.first:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
+            print(f"{found.name}: {found.first:.6g} -> {found.second:.6g}, {difference}, better: {found.better}")
+
+
 @click.command(context_settings={"show_default": True})
-@click.option("--network", required=True, metavar="PKL|URL", help="Snapshot to score; its averaged generator is used.")
-@click.option("--metrics", default="fid50k_full", help="Names, separated by commas; the count is part of a name.")
+@click.option(
+    "--network", "networks", required=True, multiple=True, metavar="PKL|URL|RUN", help="Snapshot, or folder of a run."
+)
+@click.option("--metrics", default="fid50k_full", help="Names, separated by commas, or `scorecard` for a page.")
 @click.option("--data", metavar="ZIP|DIR", help="Data set to compare with.  [default: that of the snapshot]")
 @click.option("--mirror", type=bool, help="Whether the data set has mirrored copies.  [default: as in training]")
 @click.option("--gpus", type=click.IntRange(min=1), default=1, help="Processes, one per GPU (or on the CPU).")
 @click.option("--verbose", type=bool, default=True, help="Show progress and the time of each stage.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="[default: cuda where there is one]")
-@click.option("--detector", "detectors", multiple=True, metavar="NAME=FILE|URL", help="Where a feature network is.")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME=FILE|URL", help="Where a needed network is.")
 @click.option("--seed", type=int, default=0, help="Seed of latents, cameras and noise.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, help="Pictures made at a time by a process.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi; published scores use 1.")
+@click.option("--every", is_flag=True, help="Score every snapshot of the run.")
+@click.option("--bootstrap", type=click.IntRange(min=0), default=0, help="Resamples for 95 % intervals (200 is usual).")
+@click.option("--compare", is_flag=True, help="Tell which of the first and last snapshot is better, and how surely.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG file for curves over kimg.")
+@click.option("--best", is_flag=True, help="Compute nothing; print a run's best snapshot by its result lines.")
 def main(
-    network: str,
+    networks: tuple[str, ...],
     metrics: str,
     data: str | None,
     mirror: bool | None,
@@ -103,30 +197,67 @@ def main(
     seed: int,
     batch: int,
     trunc: float,
+    every: bool,
+    bootstrap: int,
+    compare: bool,
+    plot: Path | None,
+    best: bool,
 ) -> None:
-    """Compute metrics of a snapshot; lines of JSON go to the terminal and beside a run's snapshot."""
+    """Compute metrics of snapshots.
+
+    Lines of JSON with the whole protocol go to the terminal and, for a snapshot in a run's folder, to
+    metric-NAME.jsonl there. docs/metrics.md says what each metric means.
+    """
     try:
-        names = registry.parse_names(metrics)
+        names = [] if metrics.strip() == CARD else registry.parse_names(metrics)
+        if best:
+            print_best(networks, names)
+            return
         sources = dict(parse_source(text) for text in detectors)
-        registry.require(names, Detectors(sources))
-        path = fetch(network)
+        registry.require(names or ["fid2_lite"], Detectors(sources))
+        files = [file for network in networks for file in snapshots_of(network, every)]
         job = Job(
-            network=path,
+            networks=tuple(files),
             names=tuple(names),
-            data=data_of(snapshot.load(path).get("training_set_kwargs"), data, mirror),
+            data=data_of(snapshot.load(files[0]).get("training_set_kwargs"), data, mirror),
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             sampling=Sampling(seed=seed, batch=batch, truncation_psi=trunc),
             verbose=verbose,
+            resamples=bootstrap,
             detectors=sources,
         )
-        if gpus == 1:
-            score(0, 1, None, job)
-        else:
-            workers = distributed.spawn(score, gpus, job)
-            while not workers.join():
-                pass
-    except (MetricError, DetectorError, DatasetError, SnapshotError, OSError, ValueError) as error:
+        run(job, gpus)
+        lines = newest_lines(files, names)
+        if len(files) > 1 and lines:
+            print(results.table(lines.values()), file=sys.stderr)
+        if plot is not None:
+            draw_curves(plot, lines)
+        if compare:
+            print_comparison(files[0], files[-1], names, lines)
+    except (MetricError, DetectorError, DatasetError, SnapshotError, ArchiveError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def run(job: Job, processes: int) -> None:
+    """Computes a job in this process, among those that torchrun started, or in several new ones."""
+    if distributed.started_by_torchrun():
+        score(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), None, job)
+        return
+    if processes == 1:
+        score(0, 1, None, job)
+        return
+    workers = distributed.spawn(score, processes, job)
+    while not workers.join():
+        pass
+
+
+def print_best(networks: Sequence[str], names: Sequence[str]) -> None:
+    """Prints the best snapshot of each run by each metric."""
+    for network in networks:
+        folder = Path(network).expanduser()
+        for name in names:
+            line = results.best(folder, name)
+            print(f"{folder / line['snapshot_pkl']}  {name} = {results.main_value(line):.6g}")
 
 
 if __name__ == "__main__":

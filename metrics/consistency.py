@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from metrics.estimators.source import embedder_of
-from metrics.evaluation import Draw, Evaluation, to_uint8
+from metrics.evaluation import Evaluation, to_uint8
 from metrics.names import Request
+from metrics.types import Draw
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -31,12 +32,12 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     rows = evaluation.collect(request.count, compute, "pairs")
 
-    def result() -> dict[str, float]:
+    def result(rows: np.ndarray) -> dict[str, float]:
         same, other = cosines(rows)
         margin = (same - other) / max(1 - other, 1e-6)
         return {request.name: same, f"{request.name}_other": other, f"{request.name}_margin": margin}
 
-    return evaluation.lead(result)
+    return evaluation.summarize(rows, result)
 
 
 def cosines(rows: np.ndarray) -> tuple[float, float]:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.evaluation import Draw, Evaluation
+from metrics.evaluation import Evaluation
 from metrics.names import Request
+from metrics.types import Draw
 
 LARGEST_SHIFT = 1 / 8
 OVERSAMPLING = 4
@@ -28,20 +29,20 @@ Move = Callable[[Tensor, Tensor, list[np.random.Generator]], tuple[Tensor, Tenso
 
 def measure_whole_shifts(evaluation: Evaluation, request: Request) -> dict[str, float]:
     """Signal-to-noise ratio (dB) under shifts by whole pixels, up to an eighth of the side; see `equivariance`."""
-    return {request.name: equivariance(evaluation, request.count, shift_whole)}
+    return equivariance(evaluation, request, shift_whole)
 
 
 def measure_part_shifts(evaluation: Evaluation, request: Request) -> dict[str, float]:
     """Signal-to-noise ratio (dB) under shifts by parts of pixels, up to an eighth of the side; see `equivariance`."""
-    return {request.name: equivariance(evaluation, request.count, shift_parts)}
+    return equivariance(evaluation, request, shift_parts)
 
 
 def measure_rotations(evaluation: Evaluation, request: Request) -> dict[str, float]:
     """Signal-to-noise ratio (dB) under rotations by any angle about the camera's axis; see `equivariance`."""
-    return {request.name: equivariance(evaluation, request.count, roll)}
+    return equivariance(evaluation, request, roll)
 
 
-def equivariance(evaluation: Evaluation, count: int, move: Move) -> float:
+def equivariance(evaluation: Evaluation, request: Request, move: Move) -> dict[str, float]:
     """Peak signal-to-noise ratio in dB between moved pictures and pictures of moved cameras; larger is better.
 
     10 log10(4 / mean squared difference) for pictures in [-1, 1], over the pixels that both show, with the same noise
@@ -58,8 +59,10 @@ def equivariance(evaluation: Evaluation, count: int, move: Move) -> float:
         squared = ((moved - expected).square() * shown).sum(dim=[1, 2, 3])
         return torch.stack([squared, shown.expand_as(moved).sum(dim=[1, 2, 3])], dim=1).double().cpu().numpy()
 
-    sums = evaluation.collect(count, compute, "moved pictures").sum(axis=0)
-    return peak_signal_to_noise(sums[0] / sums[1])
+    def result(sums: np.ndarray) -> dict[str, float]:
+        return {request.name: peak_signal_to_noise(sums[:, 0].sum() / sums[:, 1].sum())}
+
+    return evaluation.summarize(evaluation.collect(request.count, compute, "moved pictures"), result)
 
 
 def peak_signal_to_noise(mean_squared: float) -> float:

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from metrics.estimators.network import resize
 from metrics.estimators.source import estimator_of
-from metrics.evaluation import Draw, Evaluation, MetricError, to_uint8
+from metrics.evaluation import Evaluation, to_uint8
 from metrics.geometry import SOLID, foreground_depth
 from metrics.names import Request
+from metrics.types import Draw, MetricError
+from metrics.workers import batches_of
 from training.types import Camera, RenderOutput
 
 FEWEST_PIXELS = 16
@@ -37,7 +39,7 @@ def measure_depth(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     errors = evaluation.collect(request.count, compute, "depth")
 
-    def result() -> dict[str, float]:
+    def result(errors: np.ndarray) -> dict[str, float]:
         compared = np.isfinite(errors)
         if not compared.any():
             raise MetricError(
@@ -45,7 +47,7 @@ def measure_depth(evaluation: Evaluation, request: Request) -> dict[str, float]:
             )
         return {request.name: float(errors[compared].mean()), f"{request.name}_compared": float(compared.mean())}
 
-    return evaluation.lead(result)
+    return evaluation.summarize(errors, result)
 
 
 def standardized_error(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
@@ -83,12 +85,12 @@ def measure_pose(evaluation: Evaluation, request: Request) -> dict[str, float]:
         return angle_between(wanted, rotation).double().cpu().numpy()
 
     angles = evaluation.collect(request.count, compute, "poses")
-    return evaluation.lead(
-        lambda: {
-            request.name: float(np.square(angles).mean()),
-            f"{request.name}_degrees": float(np.degrees(np.median(angles))),
-        }
-    )
+
+    def result(angles: np.ndarray) -> dict[str, float]:
+        degrees = float(np.degrees(np.median(angles)))
+        return {request.name: float(np.square(angles).mean()), f"{request.name}_degrees": degrees}
+
+    return evaluation.summarize(angles, result)
 
 
 def angle_between(a: Tensor, b: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ def measure_mask(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     rows = evaluation.collect(request.count, compute, "masks")
     names = (request.name, f"{request.name}_error")
-    return evaluation.lead(lambda: dict(zip(names, rows.mean(axis=0).tolist(), strict=True)))
+    return evaluation.summarize(rows, lambda rows: dict(zip(names, rows.mean(axis=0).tolist(), strict=True)))
 
 
 def overlap(a: Tensor, b: Tensor) -> Tensor:
@@ -140,11 +142,8 @@ def measure_modes(evaluation: Evaluation, request: Request) -> dict[str, float]:
     """
     estimator = estimator_of(evaluation, request, "factors")
     dataset = evaluation.real_dataset(full=True)
-    real_count = min(len(dataset), request.count)
-
-    def of_reals() -> np.ndarray:
-        rows = [estimator(dataset.gather([i])[0].to(evaluation.device)).factors for i in range(real_count)]
-        return torch.cat(rows).double().cpu().numpy()
+    real_images = (dataset.gather(part)[0].to(evaluation.device) for part in batches_of(len(dataset), 64))
+    real = torch.cat([estimator(images).factors for images in real_images]).double().cpu().numpy()
 
     def compute(draw: Draw) -> np.ndarray:
         out = as_drawn(evaluation, draw)
@@ -152,7 +151,7 @@ def measure_modes(evaluation: Evaluation, request: Request) -> dict[str, float]:
             return estimator(to_uint8(out.image)).factors.double().cpu().numpy()
 
     fake = evaluation.collect(request.count, compute, "parameters")
-    return evaluation.lead(lambda: {request.name: histogram_overlap(of_reals(), fake)})
+    return evaluation.summarize(fake, lambda fake: {request.name: histogram_overlap(real, fake)})
 
 
 def histogram_overlap(real: np.ndarray, fake: np.ndarray, bins: int = 8) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from metrics.cameras import Surround
 from metrics.features import Detector, Detectors
 from metrics.statistics import Moments
 from metrics.store import Store
+from metrics.types import Draw, GeneratorLike, MetricError, Sampling
 from metrics.workers import batches_of, gather_batches, share
 from torch_utils import distributed
 from training.cameras.prior import CameraPrior
 from training.dataset import ImageDataset
-from training.types import Jitter, Latents, Layer, NoiseMode, RenderOutput, RenderSettings
+from training.types import Latents, Layer, NoiseMode, RenderOutput, RenderSettings
 
 T = TypeVar("T")
 REAL_BATCH = 32
@@ -30,67 +32,13 @@ KEPT_PICTURES = 10_000
 """Features of that many pictures are kept, so that metrics of the same count share them; of more, only moments."""
 
 
-class MetricError(ValueError):
-    """A metric that cannot be computed as asked for; the message says why and what to do."""
-
-
-class GeneratorLike(Protocol):
-    """What metrics use of a generator; `training.generator.Generator` has it."""
-
-    z_dim: int
-    img_resolution: int
-    raw_resolution: int
-    training: bool
-
-    def mapping(
-        self, z: Tensor, c: Tensor, truncation_psi: float = 1, truncation_cutoff: int | None = None
-    ) -> Latents: ...
-
-    def synthesis(
-        self,
-        latents: Latents,
-        c: Tensor,
-        settings: RenderSettings | None = None,
-        *,
-        layer: Layer = "full",
-        noise_mode: NoiseMode = "random",
-    ) -> RenderOutput: ...
-
-    def train(self, mode: bool = True) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How generated pictures are drawn: part of every result.
-
-    Picture i depends on `seed` and i alone, batch by batch for the noise, not on the number of processes.
-    """
-
-    seed: int = 0
-    batch: int = 16
-    truncation_psi: float = 1.0
-    truncation_cutoff: int | None = None
-    noise_mode: NoiseMode = "random"
-    jitter: Jitter = "center"
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One batch of what is generated: the numbers of its pictures, their latents `n z` and camera labels `n 25`."""
-
-    numbers: range
-    z: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-
 @dataclass
 class Evaluation:
     """A generator, a data set and the means to compare them; every metric is a function of this and its name.
 
-    `cameras` replaces the labels of a data set that has none.
+    `cameras` replaces the labels of a data set that has none. `resamples`: how often each value is computed again from
+    pictures drawn with replacement (bootstrap), for intervals; the values go to `draws`. `rows` are what each value was
+    computed from, a row a picture, by the name of the first value.
     """
 
     generator: GeneratorLike
@@ -101,6 +49,9 @@ class Evaluation:
     cameras: CameraPrior | None = None
     device: torch.device | str = "cpu"
     progress: bool = True
+    resamples: int = 0
+    draws: dict[str, list[float]] = field(default_factory=dict)
+    rows: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     used: dict[str, Any] = field(default_factory=dict)
@@ -120,11 +71,21 @@ class Evaluation:
                 "data set; give a labelled one, or train with a camera prior"
             )
 
+    @contextmanager
+    def generator_at_rest(self) -> Iterator[None]:
+        """Switches the generator to evaluation for the block, and back to what it was."""
+        was_training = self.generator.training
+        self.generator.train(False)
+        try:
+            yield
+        finally:
+            self.generator.train(was_training)
+
     # What was used and what it cost
 
     def begin(self) -> None:
         """Forgets cost, warnings and record of the metric before, not what metrics share."""
-        self.seconds, self.warnings, self.used = {}, [], {}
+        self.seconds, self.warnings, self.used, self.draws = {}, [], {}, {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -139,7 +100,7 @@ class Evaluation:
         """Keeps a sentence for the result line and prints it."""
         if distributed.is_main() and text not in self.warnings:
             self.warnings.append(text)
-            tqdm.write(f"Note: {text}.")
+            tqdm.write(f"Note: {text}.", file=sys.stderr)
 
     def lead(self, compute: Callable[[], T], stage: str = "distance") -> T:
         """A value that the leading process computes, on all; a MetricError there is raised everywhere."""
@@ -154,6 +115,17 @@ class Evaluation:
         if error is not None:
             raise MetricError(error)
         return value
+
+    def summarize(self, rows: np.ndarray, summary: Callable[[np.ndarray], dict[str, float]]) -> dict[str, float]:
+        """The values of all rows, one of which belongs to each picture; resampled where intervals are asked for."""
+        values = self.lead(lambda: summary(rows))
+        self.rows |= {next(iter(values)): rows}
+        if self.resamples and distributed.is_main():
+            with self.stage("resample"):
+                rng = np.random.default_rng(self.sampling.seed)
+                again = [summary(rows[rng.integers(len(rows), size=len(rows))]) for _ in range(self.resamples)]
+            self.draws |= {name: [draw[name] for draw in again] for name in values}
+        return values
 
     def detector(self, name: str) -> Detector:
         """The feature network of that name; its identity goes into the result."""
@@ -177,7 +149,7 @@ class Evaluation:
         """Moments of the features of real pictures: `count` of them, or all (None)."""
         dataset, chosen = self._choose(count, full)
         if len(chosen) <= KEPT_PICTURES:
-            return _moments_of_rows(self.real_features(detector, count, full))
+            return moments_of(self.real_features(detector, count, full))
 
         def compute() -> dict[str, np.ndarray]:
             own = [Moments.of(rows) for rows in self._look(dataset, chosen, detector)]
@@ -332,7 +304,7 @@ class Evaluation:
         """Moments of the features of generated pictures; beyond a bounded number they are not kept in memory."""
         if count <= KEPT_PICTURES:
             features = self.fake_features(detector, count, full, make=make)
-            return _moments_of_rows(features)
+            return moments_of(features)
         look = self._seen_by(detector, "features", make or as_drawn)
         own = [Moments.of(rows) for rows in self.each_batch(count, look, "generated pictures", full)]
         parts = distributed.gather_objects(Moments.merge(own) if own else None)
@@ -373,7 +345,7 @@ class Evaluation:
         }
 
 
-def _moments_of_rows(rows: np.ndarray) -> Moments:
+def moments_of(rows: np.ndarray) -> Moments:
     """Moments of a matrix too long to be copied in double precision as a whole."""
     return Moments.merge(Moments.of(rows[part.start : part.stop]) for part in batches_of(len(rows), 1024))
 

@@ -8,9 +8,10 @@ import numpy as np
 import scipy.linalg
 from torch import Tensor
 
-from metrics.evaluation import Draw, Evaluation, MetricError, Pictures, as_drawn
+from metrics.evaluation import KEPT_PICTURES, Evaluation, Pictures, as_drawn, moments_of
 from metrics.names import Request
 from metrics.statistics import Moments
+from metrics.types import Draw, MetricError
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -60,14 +61,16 @@ def distance_to_real(evaluation: Evaluation, request: Request, make: Pictures) -
     detector = evaluation.detector("lite" if request.lite else "inception")
     real = evaluation.real_moments(detector, None if request.full else request.count, request.full)
     fake = evaluation.fake_moments(detector, request.count, request.full, make)
-    dimensions = len(real.mean)
-    for kind, moments in (("real", real), ("generated", fake)):
-        if moments.count <= dimensions:
-            evaluation.warn(
-                f"{request.name}: {moments.count} {kind} pictures cannot fill a covariance of {dimensions} dimensions; "
-                f"the value is too high and only comparable at the same counts (take more than {dimensions})"
-            )
-    return evaluation.lead(lambda: {request.name: frechet_distance(real, fake)})
+    fewest, dimensions = min(real.count, fake.count), len(real.mean)
+    if fewest <= dimensions:
+        evaluation.warn(
+            f"{request.name}: {fewest} pictures cannot fill a covariance of {dimensions} dimensions; the value is too "
+            f"high and compares only with others of the same counts (take more than {dimensions})"
+        )
+    if evaluation.resamples == 0 or request.count > KEPT_PICTURES:
+        return evaluation.lead(lambda: {request.name: frechet_distance(real, fake)})
+    features = evaluation.fake_features(detector, request.count, request.full, make=make)
+    return evaluation.summarize(features, lambda rows: {request.name: frechet_distance(real, moments_of(rows))})
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from metrics.evaluation import Evaluation, MetricError
+from metrics.evaluation import Evaluation
 from metrics.names import Request
+from metrics.types import MetricError
 
 SPLITS = 10
 
@@ -20,11 +21,11 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
     detector = evaluation.detector("lite" if request.lite else "inception")
     probabilities = evaluation.fake_features(detector, request.count, request.full, output="probabilities")
 
-    def compute() -> dict[str, float]:
+    def compute(probabilities: np.ndarray) -> dict[str, float]:
         scores = split_scores(probabilities, SPLITS)
         return {f"{request.name}_mean": float(np.mean(scores)), f"{request.name}_std": float(np.std(scores))}
 
-    return evaluation.lead(compute)
+    return evaluation.summarize(probabilities, compute)
 
 
 def split_scores(probabilities: np.ndarray, splits: int) -> list[float]:

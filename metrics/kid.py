@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from metrics.evaluation import Evaluation, MetricError
+from metrics.evaluation import Evaluation
 from metrics.names import Request
+from metrics.types import MetricError
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -25,8 +26,11 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
         raise MetricError(
             f"{request.name}: needs at least 2 real and 2 generated pictures; has {len(real)}, {len(fake)}"
         )
-    rng = np.random.default_rng(evaluation.sampling.seed)
-    return evaluation.lead(lambda: {request.name: kernel_distance(real, fake, rng)})
+
+    def compute(fake: np.ndarray) -> dict[str, float]:
+        return {request.name: kernel_distance(real, fake, np.random.default_rng(evaluation.sampling.seed))}
+
+    return evaluation.summarize(fake, compute)
 
 
 def kernel_distance(

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from metrics.evaluation import Draw, Evaluation, MetricError
+from metrics.evaluation import Evaluation
 from metrics.names import Request
+from metrics.types import Draw, MetricError
 from training.shapes import Mesh, density_grid, extract_mesh, find_level, largest_part
 
 RESOLUTION = 64
@@ -44,14 +45,14 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     rows = evaluation.collect(request.count, compute, "meshes")
 
-    def result() -> dict[str, float]:
+    def result(rows: np.ndarray) -> dict[str, float]:
         found = rows[:, 0] > 0
         means = rows[found, 1:].mean(axis=0) if found.any() else np.zeros(5)
         names = ("area", "volume", "parts", "largest", "closed")
         values = {f"{request.name}_{name}": float(value) for name, value in zip(names, means, strict=True)}
         return {**values, f"{request.name}_found": float(found.mean())}
 
-    return evaluation.lead(result)
+    return evaluation.summarize(rows, result)
 
 
 def statistics(mesh: Mesh, side: float) -> list[float]:

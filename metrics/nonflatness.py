@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.evaluation import Draw, Evaluation
+from metrics.evaluation import Evaluation
 from metrics.geometry import axial
 from metrics.names import Request
+from metrics.types import Draw
 from training.types import RayMarch
 
 BINS = 64
@@ -33,7 +34,7 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
         return non_flatness(out.march, labels).cpu().numpy()
 
     scores = evaluation.collect(request.count, compute, "frontal views")
-    return evaluation.lead(lambda: {request.name: float(scores.mean())})
+    return evaluation.summarize(scores, lambda scores: {request.name: float(scores.mean())})
 
 
 def samples_multiplier(evaluation: Evaluation) -> float:

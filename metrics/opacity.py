@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.evaluation import Draw, Evaluation
+from metrics.evaluation import Evaluation
 from metrics.geometry import SOLID, ray_spread
 from metrics.names import Request
+from metrics.types import Draw
 
 WALL = 0.09
 """c (1 - c) for a coverage c of a tenth, or of nine tenths, of the picture."""
@@ -29,7 +30,7 @@ def measure_separation(evaluation: Evaluation, request: Request) -> dict[str, fl
 
     rows = evaluation.collect(request.count, compute, "opacities")
     names = (request.name, f"{request.name}_coverage", f"{request.name}_softness")
-    return evaluation.lead(lambda: dict(zip(names, rows.mean(axis=0).tolist(), strict=True)))
+    return evaluation.summarize(rows, lambda rows: dict(zip(names, rows.mean(axis=0).tolist(), strict=True)))
 
 
 def separation(opacity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +63,11 @@ def measure_tightness(evaluation: Evaluation, request: Request) -> dict[str, flo
 
     rows = evaluation.collect(request.count, compute, "rays")
     names = (request.name, f"{request.name}_thickness", f"{request.name}_opaque")
-    return evaluation.lead(lambda: dict(zip(names, solid_means(evaluation, request, rows), strict=True)))
+
+    def result(rows: np.ndarray) -> dict[str, float]:
+        return dict(zip(names, solid_means(evaluation, request, rows), strict=True))
+
+    return evaluation.summarize(rows, result)
 
 
 def solid_means(evaluation: Evaluation, request: Request, rows: np.ndarray) -> list[float]:

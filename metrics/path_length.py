@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.evaluation import Draw, Evaluation, MetricError
+from metrics.evaluation import Evaluation
 from metrics.features import Detector
 from metrics.names import Request
+from metrics.types import Draw, MetricError
 
 EPSILON = 1e-4
 LARGEST_SIDE = 256
@@ -27,7 +28,7 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
         raise MetricError(f"{request.name} needs at least 2 paths")
     detector = evaluation.detector("lite" if request.lite else "vgg16")
     lengths = evaluation.collect(request.count, lambda draw: path_lengths(evaluation, detector, draw), "paths")
-    return evaluation.lead(lambda: {request.name: trimmed_mean(lengths)})
+    return evaluation.summarize(lengths, lambda lengths: {request.name: trimmed_mean(lengths)})
 
 
 def path_lengths(evaluation: Evaluation, detector: Detector, draw: Draw) -> np.ndarray:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.evaluation import Evaluation, MetricError
+from metrics.evaluation import Evaluation
 from metrics.names import Request
+from metrics.types import MetricError
 
 MAX_REAL = 200_000
 BLOCK = 4096
@@ -28,11 +29,11 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
             f"{request.name} needs more than {k} real and {k} generated pictures, not {len(real)} and {len(fake)}"
         )
 
-    def compute() -> dict[str, float]:
+    def compute(fake: np.ndarray) -> dict[str, float]:
         precision, recall = precision_recall(real, fake, k, evaluation.device)
         return {f"{request.name}_precision": precision, f"{request.name}_recall": recall}
 
-    return evaluation.lead(compute)
+    return evaluation.summarize(fake, compute)
 
 
 def precision_recall(

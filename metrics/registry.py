@@ -26,10 +26,11 @@ from metrics import (
     precision_recall,
     reprojection,
 )
-from metrics.evaluation import Evaluation, GeneratorLike, MetricError, Sampling
+from metrics.evaluation import Evaluation
 from metrics.features import Detectors
 from metrics.names import Request, match
 from metrics.store import Store
+from metrics.types import GeneratorLike, MetricError, Sampling
 from torch_utils import distributed
 from training.cameras.prior import CameraPrior
 from training.dataset import DataConfig, ImageDataset
@@ -131,17 +132,45 @@ def compute(
     detectors: Mapping[str, str] | None = None,
     cameras: CameraPrior | None = None,
     progress: bool = True,
+    resamples: int = 0,
 ) -> list[dict[str, Any]]:
     """Result records of metrics of one generator, in training and stand-alone alike; pictures are shared among them.
 
     Where several processes have joined (`torch_utils.distributed.join`), all call this, share the work and get the
     records. `snapshot` is the file that holds G, for the record. `detectors` are sources by name (see
     `metrics.features.Detectors`). `cameras` are where pictures are seen from if the data set has no labels.
+    `resamples` > 0 adds that many bootstrap values.
 
     Raises MetricError and DetectorError, each with one sentence that names the mend.
     """
     requests = [find(name) for name in names]
-    evaluation = Evaluation(
+    evaluation = open_evaluation(
+        G,
+        data,
+        device=device,
+        sampling=sampling,
+        detectors=detectors,
+        cameras=cameras,
+        progress=progress,
+        resamples=resamples,
+    )
+    with evaluation.generator_at_rest():
+        return [measure(evaluation, family, request, snapshot) for family, request in requests]
+
+
+def open_evaluation(
+    G: GeneratorLike,
+    data: DataConfig | ImageDataset,
+    *,
+    device: torch.device | str = "cpu",
+    sampling: Sampling | None = None,
+    detectors: Mapping[str, str] | None = None,
+    cameras: CameraPrior | None = None,
+    progress: bool = True,
+    resamples: int = 0,
+) -> Evaluation:
+    """An evaluation of G on a data set, with the user's cache folder as its store; arguments as for `compute`."""
+    return Evaluation(
         generator=G,
         dataset=data if isinstance(data, ImageDataset) else ImageDataset(data),
         detectors=Detectors(detectors or {}, device),
@@ -150,13 +179,8 @@ def compute(
         cameras=cameras,
         device=device,
         progress=progress,
+        resamples=resamples,
     )
-    was_training = G.training
-    G.train(False)
-    try:
-        return [measure(evaluation, family, request, snapshot) for family, request in requests]
-    finally:
-        G.train(was_training)
 
 
 def measure(evaluation: Evaluation, family: Family, request: Request, snapshot: Path | None) -> dict[str, Any]:
@@ -168,6 +192,7 @@ def measure(evaluation: Evaluation, family: Family, request: Request, snapshot: 
     file = None if snapshot is None else {"file": snapshot.name, "sha256": sha256_of(snapshot)}
     return {
         "results": results,
+        **({"resampled": evaluation.draws} if evaluation.draws else {}),
         "metric": request.name,
         "larger_is_better": family.larger_is_better,
         "total_time": seconds,

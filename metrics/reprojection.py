@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from metrics.evaluation import Draw, Evaluation, MetricError
+from metrics.evaluation import Evaluation
 from metrics.geometry import seen_surface, warp_by_looking, warp_by_splatting
 from metrics.names import Request
+from metrics.types import Draw, MetricError
 
 YAWS = (0.4, 0.2, 0.0, -0.2, -0.4)
 TOLERANCE = 0.01
@@ -44,7 +45,7 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     rows = evaluation.collect(request.count, compute, "views")
 
-    def result() -> dict[str, float]:
+    def result(rows: np.ndarray) -> dict[str, float]:
         if not rows[:, 1].any():
             raise MetricError(f"{request.name}: nothing generated is opaque, so there is no surface to follow")
         splat = per_scene(rows[:, 0], rows[:, 1])
@@ -52,7 +53,7 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
         overlap = rows[:, 3].sum() / rows[:, 4].sum()
         return {request.name: splat, f"{request.name}_visible": visible, f"{request.name}_overlap": float(overlap)}
 
-    return evaluation.lead(result)
+    return evaluation.summarize(rows, result)
 
 
 def per_scene(sums: np.ndarray, counts: np.ndarray) -> float:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from metrics.estimators.network import Answers
 from metrics.estimators.training import estimator_for
-from metrics.evaluation import Evaluation, MetricError
+from metrics.evaluation import Evaluation
 from metrics.names import Request
+from metrics.types import MetricError
 
 
 def estimator_of(evaluation: Evaluation, request: Request, question: str) -> Callable[[Tensor], Answers]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from metrics import registry
-from metrics.evaluation import MetricError
 from metrics.precision_recall import precision_recall
+from metrics.types import MetricError
 from tests.unit.metrics.fakes import FakeGenerator
 from training.dataset import DataConfig
 

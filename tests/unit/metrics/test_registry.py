@@ -12,8 +12,9 @@ import torch
 
 from dnnlib.files import sha256_of
 from metrics import registry, results
-from metrics.evaluation import MetricError, Sampling, to_uint8
+from metrics.evaluation import to_uint8
 from metrics.features import DetectorError, Detectors, parse_source
+from metrics.types import MetricError, Sampling
 from tests.unit.metrics.fakes import FakeGenerator
 from torch_utils import distributed
 from training.cameras.prior import AnglePrior, ViewConfig
@@ -166,7 +167,7 @@ def test_full_means_all_pictures_unmirrored(data: DataConfig, detectors: dict) -
 def test_too_few_pictures_for_the_rank_is_said_once(data: DataConfig, detectors: dict, capsys) -> None:
     (record,) = registry.compute(["fid4_full"], FakeGenerator(), data, detectors=detectors, progress=False)
     (warning,) = record["warnings"]
-    assert "4 generated pictures cannot fill a covariance of 6 dimensions" in warning
+    assert "4 pictures cannot fill a covariance of 6 dimensions" in warning
     with pytest.raises(MetricError, match="at least 2 real and 2 generated"):
         registry.compute(["kid1_full"], FakeGenerator(), data, detectors=detectors, progress=False)
 

@@ -15,10 +15,10 @@ from metrics.consistency import cosines
 from metrics.estimated import angle_between, histogram_overlap, overlap, standardized_error
 from metrics.estimators.network import Estimator, resize, rotation_of
 from metrics.estimators.truth import Factors
-from metrics.evaluation import MetricError
 from metrics.features import DetectorError
 from metrics.mesh_statistics import statistics
 from metrics.opacity import separation
+from metrics.types import MetricError
 from tests.unit.metrics.fakes import FakeGenerator
 from training.dataset import DataConfig
 from training.shapes import extract_mesh
