@@ -19,11 +19,12 @@ from training.commands import (
     NameList,
     Truncation,
     conditioning_camera,
-    load_generator,
+    load_snapshot,
     pick_device,
     read_cameras,
+    real_pictures,
 )
-from training.exports import SHAPE_FORMATS, Job, Shooting
+from training.exports import SHAPE_FORMATS, Job, Made, Shooting, save_sheet
 from training.types import Camera, RenderSettings
 from training.views import LAYERS, ShapeSettings
 
@@ -62,6 +63,24 @@ class ShapeFormats(NameList):
         if isinstance(value, str) and value.lower() in words:
             return words[value.lower()]
         return super().convert(value, param, ctx)
+
+
+def labelled_cameras(path: Path) -> Camera:
+    """The cameras of a label file. Raises ClickException for one that cannot be read."""
+    try:
+        return read_cameras(path)
+    except ValueError as error:
+        raise click.ClickException(f"--cameras: {error}") from error
+
+
+def report(job: Job, made: Sequence[Made]) -> None:
+    """Prints what was made. Raises ClickException where shapes are missing."""
+    for one in made:
+        click.echo(f"{one.name}: {one.separation}")
+    click.echo(f"{len(made)} seeds, layers {', '.join(job.layers)}: {job.folder}")
+    missing = job.missing_shapes(one.name for one in made)
+    if missing:
+        raise click.ClickException(f"no surface for {', '.join(missing)}; the reasons stand above")
 
 
 def refuse(reason: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -106,6 +125,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
 @click.option("--mix-seeds", type=IntList(), help="Also a picture with a row for each seed mixed in.")
 @click.option("--mix-rows", type=IntList(), default="7-13", help="Style rows that --mix-seeds replaces.")
 @click.option("--grid", is_flag=True, help="Also one picture of all seeds, a row each.")
+@click.option("--sheet", is_flag=True, help="Also a labelled sheet.png of all seeds: views, layers, meshes.")
 @click.option("--nrr", type=click.IntRange(1), help="Rays per side; default: the network's.")
 @click.option("--sample-mult", type=float, default=1.0, help="Factor on the samples along a ray.")
 @click.option(
@@ -157,6 +177,7 @@ def main(
     mix_seeds: list[int] | None,
     mix_rows: list[int],
     grid: bool,
+    sheet: bool,
     nrr: int | None,
     sample_mult: float,
     shape_formats: list[str],
@@ -176,16 +197,12 @@ def main(
     python gen_samples.py --network=network-snapshot-000100.pkl --seeds=0-3 --outdir=out
     python gen_samples.py --network=network-snapshot-000100.pkl --seeds=2 --shapes=.ply,.glb --outdir=out
     """  # noqa: D301
-    generator, source = load_generator(network, pick_device(device))
+    generator, file = load_snapshot(network, pick_device(device))
+    source = {"network": network, "network_sha256": file.sha256}
     config = generator.config
     has_surroundings = not isinstance(config.background, SolidConfig)
-    if cameras is not None:
-        try:
-            views = read_cameras(cameras)[:view]
-        except ValueError as error:
-            raise click.ClickException(f"--cameras: {error}") from error
-    else:
-        views = view_cameras(config.view, strip_angles(view, yaw, has_surroundings), pitch, fov_deg)
+    yaws = strip_angles(view, yaw, has_surroundings)
+    views = view_cameras(config.view, yaws, pitch, fov_deg) if cameras is None else labelled_cameras(cameras)[:view]
     behind = None
     if bg_angles is not None:
         behind = view_cameras(config.view, [bg_angles[0]] * len(views), bg_angles[1], fov_deg)
@@ -205,20 +222,19 @@ def main(
         shape_axes,
     )
     outdir.mkdir(parents=True, exist_ok=True)
-    strips = []
+    made: list[Made] = []
     pairs = seed_pairs(seeds, bg_seeds)
     for name, seed, background_seed in tqdm(pairs, desc="seeds", unit="seed"):
-        strips.append(job.run(name, seed, background_seed))
+        made.append(job.run(name, seed, background_seed, sheet))
         if trunc_sweep:
             job.sweep(name, seed, background_seed, trunc_sweep)
         if mix_seeds:
             job.mix(name, seed, background_seed, mix_seeds, mix_rows)
     if grid:
-        job.save_grid("grid", strips, seeds=seeds, background_seeds=bg_seeds)
-    missing = job.missing_shapes(name for name, _, _ in pairs)
-    if missing:
-        raise click.ClickException(f"no surface for {', '.join(missing)}; the reasons stand above")
-    click.echo(f"{len(strips)} seeds, layers {', '.join(job.layers)}: {outdir}")
+        job.save_grid("grid", [one.strip for one in made], seeds=seeds, background_seeds=bg_seeds)
+    if sheet:
+        save_sheet(outdir / "sheet.png", made, real_pictures(file, len(made)))
+    report(job, made)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from training.commands import (
     Truncation,
     conditioning_camera,
     label_list,
-    load_generator,
+    load_snapshot,
     pick_device,
     read_cameras,
 )
@@ -199,7 +199,8 @@ def main(
         raise click.ClickException(f"--seeds: {len(seeds)} seeds do not fill {cells} cells; give --num-keyframes")
     if "alpha" in layers and suffix == "mp4" and len(layers) == 1:
         raise click.ClickException("--format=mp4 has no transparency; use --format=webm or --format=png")
-    generator, source = load_generator(network, pick_device(device))
+    generator, file = load_snapshot(network, pick_device(device))
+    source = {"network": network, "network_sha256": file.sha256}
     fov = diagonal_fov(FOCAL_LENGTHS[cfg]) if cfg and fov_deg is None else fov_deg
     truncation = Truncation(trunc, trunc_cutoff, bg_trunc)
     conditioning = conditioning_camera(generator.config.view, fov)

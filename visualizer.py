@@ -110,8 +110,7 @@ class Panel:
         rays = int(self.rays.value) or None
         if not moving:
             return ViewChoice(self.layer.value, rays, self.samples.value)
-        full = rays or self.viewer.generator(self.scene_choice().network).raw_resolution
-        return ViewChoice(self.layer.value, max(full // 2, 8), self.samples.value / 2)
+        return ViewChoice(self.layer.value, rays, self.samples.value / 2, coarseness=2)
 
 
 class Session:

@@ -11,10 +11,15 @@ from typing import Any
 
 import click
 import torch
+from jaxtyping import UInt8
+from numpy import ndarray
 from torch import Tensor
 
 from training import snapshot
+from training.archive import ArchiveError
 from training.cameras.prior import FRONT, ViewConfig, orbit_camera
+from training.config import ConfigError, from_dict
+from training.dataset import DataConfig, DatasetError, ImageDataset
 from training.generator import Generator
 from training.types import LABEL_SIZE, Camera, Latents
 
@@ -110,18 +115,27 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_generator(network: str, device: torch.device) -> tuple[Generator, dict[str, str]]:
-    """The averaged generator of a snapshot, ready to render, and what identifies the file.
+def load_snapshot(network: str, device: torch.device) -> tuple[Generator, snapshot.Snapshot]:
+    """The averaged generator of a snapshot, ready to render, and the snapshot.
 
     network: a file or an address. Raises ClickException, which names the file and the reason, where it cannot be
     read.
     """
     try:
         file = snapshot.load(network, device)
-        generator = file["G_ema"]
+        return file["G_ema"], file
     except (OSError, ValueError) as error:
         raise click.ClickException(f"--network={network}: {error}") from error
-    return generator, {"network": network, "network_sha256": file.sha256}
+
+
+def real_pictures(file: snapshot.Snapshot, count: int) -> UInt8[ndarray, "n high wide 3"] | None:
+    """The first pictures of the data set that a snapshot was trained on; None where it cannot be read."""
+    kwargs = file["training_set_kwargs"] or {}
+    try:
+        dataset = ImageDataset(from_dict(DataConfig, kwargs))
+        return dataset.gather(range(min(count, len(dataset))))[0].permute(0, 2, 3, 1).numpy()
+    except (ConfigError, DatasetError, ArchiveError, OSError):
+        return None
 
 
 def conditioning_camera(view: ViewConfig, fov_deg: float | None = None) -> Camera:

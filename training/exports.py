@@ -18,9 +18,20 @@ from training import media, shapes
 from training.commands import Truncation, label_list
 from training.generator import Generator
 from training.latents import seeds_to_z
+from training.rasterizer import draw_mesh
 from training.types import Camera, Latents, RenderSettings
-from training.views import LAYERS, BuiltScene, ShapeSettings, Shot, scene_density, scene_mesh
+from training.views import (
+    LAYERS,
+    BuiltScene,
+    Separation,
+    ShapeSettings,
+    Shot,
+    scene_density,
+    scene_mesh,
+    separation,
+)
 
+SHEET_CELL = 128
 SHAPE_FORMATS = (".mrc", *shapes.MESH_FORMATS)
 
 
@@ -90,8 +101,8 @@ def save_layers(
 
 def save_shapes(
     folder: Path, name: str, scene: BuiltScene, formats: Sequence[str], settings: ShapeSettings, axes: str
-) -> dict[str, str]:
-    """File names of the shapes that were saved, by format.
+) -> tuple[dict[str, str], shapes.Mesh | None]:
+    """File names of the shapes that were saved, by format, and the mesh where one was made.
 
     axes: "published" or "scene" for all formats, or "auto": published for volumes, scene for meshes. Where there is
     no surface the reason is printed and the file left out.
@@ -114,7 +125,46 @@ def save_shapes(
         except ValueError as error:
             path.unlink(missing_ok=True)
             click.echo(f"{path.name}: {error} (--shape-level)", err=True)
-    return files
+    return files, mesh
+
+
+def sheet_column(shots: Sequence[Shot], mesh: shapes.Mesh | None) -> dict[str, ndarray]:
+    """A scene's pictures for a contact sheet, by caption: each view, then the layers of the one in the middle."""
+    middle = [shots[len(shots) // 2]]
+    views = {f"view {index + 1}": LAYERS["image"]([shot]) for index, shot in enumerate(shots)}
+    rgba = LAYERS["alpha"](middle)
+    board = media.checkerboard(rgba.shape[1], rgba.shape[2], max(rgba.shape[1] // 16, 1))
+    column = views | {
+        "foreground": media.over(rgba, board),
+        "surroundings": LAYERS["bg"](middle),
+        "opacity": LAYERS["opacity"](middle).repeat(3, axis=-1),
+        "depth": LAYERS["depth"](middle),
+        "normals": LAYERS["normals"](middle),
+    }
+    if mesh is None:
+        return column
+    size = 2 * middle[0].scene.generator.img_resolution
+    return column | {"mesh": draw_mesh(mesh, middle[0].camera, size)}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a seed leaves for pictures of several seeds: the strip of its first layer, and its sheet's column."""
+
+    name: str
+    strip: ndarray
+    separation: Separation
+    column: dict[str, ndarray]
+
+
+def save_sheet(path: Path, made: Sequence[Made], real: ndarray | None) -> None:
+    """Saves a labelled sheet: a column a seed, a row each for training pictures, views and layers."""
+    captions = [caption for caption in made[0].column if all(caption in one.column for one in made)]
+    cells = {caption: [media.resize(one.column[caption], SHEET_CELL) for one in made] for caption in captions}
+    rows = [(caption, np.concatenate(pictures)) for caption, pictures in cells.items()]
+    if real is not None:
+        rows.insert(0, ("training\npictures", real))
+    media.save_png(path, media.contact_sheet(rows, SHEET_CELL))
 
 
 @dataclass(frozen=True)
@@ -138,15 +188,18 @@ class Job:
         z = seeds_to_z(self.generator, [seed], [background_seed])
         return (truncation or self.truncation).styles(self.generator, z, self.conditioning)
 
-    def run(self, name: str, seed: int, background_seed: int) -> ndarray:
-        """The strip of the first layer, after all files of a seed were saved."""
+    def run(self, name: str, seed: int, background_seed: int, with_sheet: bool = False) -> Made:
+        """What is left to put together when all files of a seed have been saved."""
         scene = BuiltScene.build(self.generator, self.latents(seed, background_seed))
         shots = self.shooting.shots(scene)
-        files = save_layers(self.folder, name, shots, self.layers, self.backdrop)
+        files, mesh = save_layers(self.folder, name, shots, self.layers, self.backdrop), None
         if self.shape_formats:
-            files |= save_shapes(self.folder, name, scene, self.shape_formats, self.shape, self.shape_axes)
-        self.describe(name, files, seed=seed, background_seed=background_seed)
-        return LAYERS[self.layers[0]](shots)
+            made, mesh = save_shapes(self.folder, name, scene, self.shape_formats, self.shape, self.shape_axes)
+            files |= made
+        found = separation(shots)
+        self.describe(name, files, seed=seed, background_seed=background_seed, separation=asdict(found))
+        column = sheet_column(shots, mesh) if with_sheet else {}
+        return Made(name, LAYERS[self.layers[0]](shots), found, column)
 
     def sweep(self, name: str, seed: int, background_seed: int, psis: Sequence[float]) -> None:
         """Saves the seed's views at several truncations, one row each."""

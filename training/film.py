@@ -59,17 +59,18 @@ def write_film(path: Path, frames: Iterable[UInt8[ndarray, "height width channel
         atomic_path(path) as temporary,
         av.open(str(temporary), "w", format=encoding.container, container_options=encoding.container_options) as file,
     ):
-        stream = None
-        for frame in map(even, frames):
-            if stream is None:
-                stream = file.add_stream(encoding.codec, rate=Fraction(fps), options=encoding.options)
+        stream = file.add_stream(encoding.codec, rate=Fraction(fps), options=encoding.options)
+        assert isinstance(stream, av.VideoStream)
+        stream.pix_fmt = encoding.pixel_format
+        # One thread: the same frames give the same bytes on any machine.
+        stream.thread_count = 1
+        count = 0
+        for count, frame in enumerate(map(even, frames), start=1):
+            if count == 1:
                 stream.height, stream.width = frame.shape[:2]
-                stream.pix_fmt = encoding.pixel_format
-                # One thread: the same frames give the same bytes on any machine.
-                stream.thread_count = 1
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24" if frame.shape[2] == 3 else "rgba")
             file.mux(stream.encode(picture))
-        if stream is None:
+        if count == 0:
             raise ValueError(f"{path.name}: a film needs at least one frame")
         file.mux(stream.encode(None))
     return path
@@ -83,12 +84,18 @@ class FrameFolder:
 
     @staticmethod
     def open(path: Path, plan: dict[str, Any]) -> FrameFolder:
-        """The folder, emptied where its frames belong to another plan."""
+        """The folder, emptied where its frames belong to another plan.
+
+        Raises ValueError for a folder that has files and was not made here.
+        """
         text = json.dumps(plan, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
         marker = path / "plan.sha256"
-        if path.exists() and (not marker.exists() or marker.read_text() != digest):
-            shutil.rmtree(path)
+        if path.exists() and any(path.iterdir()):
+            if not marker.exists():
+                raise ValueError(f"{path} is no folder of frames; move it away")
+            if marker.read_text() != digest:
+                shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
         write_text(marker, digest)
         return FrameFolder(path)

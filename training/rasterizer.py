@@ -56,16 +56,16 @@ def rasterize(mesh: Mesh, camera: Camera, resolution: int) -> Raster:
             faces = chosen[start : start + per_chunk]
             _draw(corners[faces], low[faces], area[faces], faces, size, resolution, nearness, face_at)
 
-    face_at = face_at.reshape(resolution, resolution)
+    face = face_at.reshape(resolution, resolution)
     rows, columns = np.mgrid[:resolution, :resolution].astype(np.float64)
-    seen = corners[face_at.clip(0)]
-    flat = _weights(seen, np.stack([columns, rows], axis=-1), area[face_at.clip(0)])
+    seen = corners[face.clip(0)]
+    flat = _weights(seen, np.stack([columns, rows], axis=-1), area[face.clip(0)])
     weights = flat / seen[..., 2]
     weights /= weights.sum(axis=-1, keepdims=True)
-    hit = face_at >= 0
-    points = (mesh.vertices[mesh.faces[face_at.clip(0)]] * weights[..., None]).sum(axis=2)
+    hit = face >= 0
+    points = (mesh.vertices[mesh.faces[face.clip(0)]] * weights[..., None]).sum(axis=2)
     depth = np.linalg.norm(points - camera.position[0].cpu().numpy(), axis=-1) * hit
-    return Raster(face_at, weights * hit[..., None], depth)
+    return Raster(face, weights * hit[..., None], depth)
 
 
 def draw_mesh(

@@ -26,6 +26,7 @@ from training.views import LAYERS, BuiltScene, depth_layer
 REMEMBERED_NETWORKS = 3
 REMEMBERED_SCENES = 16
 ACTIVATIONS_SHOWN = 16
+MINIMUM_RAYS = 8
 
 T = TypeVar("T")
 
@@ -51,11 +52,15 @@ class SceneChoice:
 
 @dataclass(frozen=True)
 class ViewChoice:
-    """How a scene is shown: a layer, rays per side (None: the network's), and a factor on the samples of a ray."""
+    """How a scene is shown: a layer, rays per side (None: the network's), and a factor on the samples of a ray.
+
+    coarseness divides the rays per side.
+    """
 
     layer: str = "image"
     rays: int | None = None
     samples: float = 1.0
+    coarseness: int = 1
 
 
 class Memory:
@@ -112,7 +117,8 @@ class Viewer:
 
     def picture(self, scene: BuiltScene, camera: Camera, view: ViewChoice) -> UInt8[ndarray, "high wide 3"]:
         """A square picture of one layer from one camera."""
-        settings = RenderSettings(view.rays or scene.generator.raw_resolution, None, "center", 0.0, view.samples)
+        rays = max((view.rays or scene.generator.raw_resolution) // view.coarseness, MINIMUM_RAYS)
+        settings = RenderSettings(rays, None, "center", 0.0, view.samples)
         layers = LAYERS | {"depth": depth_layer(_depth_range(scene, camera))}
         picture = layers[view.layer]([scene.shoot(camera, settings)])[0]
         if picture.shape[2] == 4:

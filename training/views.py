@@ -221,6 +221,40 @@ rays before super-resolution. depth, opacity, normals: of the foreground.
 """
 
 
+@dataclass(frozen=True)
+class Separation:
+    """Whether shots show an object in front of its surroundings, without ground truth.
+
+    opacity: mean of all rays. solid, empty: shares of rays above 0.9 and below 0.1. inside: share of the rays of more
+    than half opacity whose depth lies in the scene's box (1 where there is no such ray).
+    """
+
+    opacity: float
+    solid: float
+    empty: float
+    inside: float
+
+    def __str__(self) -> str:
+        return (
+            f"opacity {self.opacity:.2f} on average, {self.solid:.0%} of the rays solid, {self.empty:.0%} empty; "
+            f"depth inside the box for {self.inside:.0%} of what is hit"
+        )
+
+
+def separation(shots: Sequence[Shot]) -> Separation:
+    """The separation that these shots show."""
+    opacity = torch.cat([shot.march.opacity.flatten() for shot in shots])
+    inside = []
+    for shot in shots:
+        rays = make_rays(shot.camera, shot.settings)
+        points = rays.origins + rays.directions * shot.march.depth
+        inside.append((points.abs().amax(dim=-1) <= shot.scene.box_side / 2).flatten())
+    hit = opacity > 0.5
+    share_inside = float(torch.cat(inside)[hit].float().mean()) if hit.any() else 1.0
+    solid, empty = (opacity > 0.9).float().mean(), (opacity < 0.1).float().mean()
+    return Separation(float(opacity.mean()), float(solid), float(empty), share_inside)
+
+
 # Shapes of a scene.
 
 
