@@ -5,18 +5,24 @@ Without a command, `--source` and `--dest` convert, as in the published tools.
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dataset_preprocessing.building import Item, Summary, build
+from dataset_preprocessing.building import Item, build
 from dataset_preprocessing.checking import as_json, full_check, quick_check, summarize
+from dataset_preprocessing.commands import (
+    dest_option,
+    picture_options,
+    plain_errors,
+    source_option,
+    tell,
+    workers_option,
+)
 from dataset_preprocessing.conventions import CONVENTIONS, UP_AXES, Fix
-from dataset_preprocessing.converting import parse_resolution, plan_conversion
+from dataset_preprocessing.converting import plan_conversion
 from dataset_preprocessing.editing import (
     Choice,
     PosePrior,
@@ -28,70 +34,13 @@ from dataset_preprocessing.editing import (
     subset,
 )
 from dataset_preprocessing.importing import ImportOptions, export_cameras, plan_import
-from dataset_preprocessing.parallel import default_workers
 from dataset_preprocessing.pictures import PictureOptions
 from dataset_preprocessing.report_page import write_page
 from dataset_preprocessing.sources import open_source
-from dataset_preprocessing.storage import StorageError, write_atomically
-from training.archive import ArchiveError, Source
-
-Command = Callable[..., Any]
-
-
-class Resolution(click.ParamType):
-    """A size such as 256x256."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int] | None:
-        """Width and height of the text."""
-        try:
-            return value if isinstance(value, tuple) else parse_resolution(value)
-        except ValueError as error:
-            return self.fail(str(error), param, ctx)
-
-
-def told_plainly(command: Command) -> Command:
-    """The command with its own kinds of error turned into one message and exit status 1."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except (ArchiveError, StorageError) as error:
-            text = str(error).encode("utf-8", "backslashreplace").decode()
-            raise click.ClickException(text) from None
-
-    return run
-
-
-def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator, in the order of the help."""
-    return lambda command: functools.reduce(lambda made, decorate: decorate(made), reversed(decorators), command)
-
+from dataset_preprocessing.storage import write_atomically
+from training.archive import Source
 
 _path = click.Path(path_type=Path)
-source_option = click.option("--source", required=True, type=_path, help="Folder, zip, tar, LMDB folder or file list.")
-dest_option = click.option("--dest", required=True, type=_path, help="Zip (name ends in .zip) or folder to make.")
-workers_option = click.option("--workers", default=default_workers, type=click.IntRange(min=1), help="Processes [all].")
-picture_options = options(
-    click.option(
-        "--transform",
-        type=click.Choice(["none", "center-crop", "center-crop-wide"]),
-        default="none",
-        help="center-crop: to a square. center-crop-wide: to the aspect of --resolution, with black bars.",
-    ),
-    click.option("--resolution", type=Resolution(), help="Size of the result, such as 256x256."),
-    click.option(
-        "--alpha",
-        type=click.Choice(["drop", "white", "black", "mask"]),
-        default="drop",
-        show_default=True,
-        help="Transparent pictures: drop alpha, put them on a colour, or on black with a second archive of masks.",
-    ),
-    click.option("--skip-broken", is_flag=True, help="Leave out pictures that cannot be read, and list them."),
-    workers_option,
-)
 
 
 def make(
@@ -99,16 +48,6 @@ def make(
 ) -> None:
     """Build a set and tell what came of it."""
     tell(build(dest.expanduser(), source, items, pictures, workers=workers, skip_broken=skip_broken))
-
-
-def tell(summary: Summary) -> None:
-    """Print the facts of a finished set."""
-    for fault in summary.left_out:
-        click.echo(f"left out: {fault}", err=True)
-    size = f"{summary.resolution}x{summary.resolution}"
-    click.echo(
-        f"{summary.path}: {summary.images} pictures of {size}, {summary.images - summary.unlabelled} with labels"
-    )
 
 
 @click.group(invoke_without_command=True)
@@ -134,7 +73,7 @@ def main(ctx: click.Context, source: Path | None, dest: Path | None, max_images:
 @click.option("--max-images", type=click.IntRange(min=1), help="Take only the first so many.")
 @click.option("--keep-names", is_flag=True, help="Keep the names (as .png) instead of numbering.")
 @picture_options
-@told_plainly
+@plain_errors
 def convert(
     source: Path,
     dest: Path,
@@ -164,7 +103,7 @@ def convert(
 @click.option("--html", "page", type=_path, help="Write a page: findings, 3-D plot of the cameras, pictures with axes.")
 @click.option("--json", "as_lines", is_flag=True, help="Print the findings as JSON.")
 @workers_option
-@told_plainly
+@plain_errors
 def check(data: Path, quick: bool, no_labels: bool, page: Path | None, as_lines: bool, workers: int) -> None:
     """Look for everything that can be wrong with a set, and say what mends it. Exit status 1 if there are errors."""
     use_labels = not no_labels
@@ -222,7 +161,7 @@ def check(data: Path, quick: bool, no_labels: bool, page: Path | None, as_lines:
 @click.option("--radius", default=1.0, show_default=True, help="Camera distance (epigraf).")
 @click.option("--camera-angles", is_flag=True, help="Write EpiGRAF's camera_angles beside the labels.")
 @picture_options
-@told_plainly
+@plain_errors
 def import_(
     source: Path,
     dest: Path,
@@ -282,7 +221,7 @@ def import_(
 @dest_option
 @click.option("--format", "kind", required=True, type=click.Choice(["colmap", "transforms"]), help="What to write.")
 @click.option("--binary", is_flag=True, help="COLMAP's binary files instead of text.")
-@told_plainly
+@plain_errors
 def export(source: Path, dest: Path, kind: Any, binary: bool) -> None:
     """Write pictures and cameras of a set for COLMAP or for programs that read transforms.json."""
     count = export_cameras(open_source(source), dest.expanduser(), kind, binary)
@@ -294,7 +233,7 @@ def export(source: Path, dest: Path, kind: Any, binary: bool) -> None:
 @dest_option
 @click.option("--replace", "replace_all", is_flag=True, help="Only the mirrored pictures, not both.")
 @workers_option
-@told_plainly
+@plain_errors
 def mirror_(source: Path, dest: Path, replace_all: bool, workers: int) -> None:
     """Add a mirrored copy of every picture, its camera mirrored with it."""
     opened = open_source(source)
@@ -308,7 +247,7 @@ def mirror_(source: Path, dest: Path, replace_all: bool, workers: int) -> None:
 @click.option("--strength", default=1.0, show_default=True, type=click.FloatRange(0, 1), help="0: as it is, 1: even.")
 @click.option("--max-repeat", default=16, show_default=True, type=click.IntRange(min=1), help="Copies of one picture.")
 @workers_option
-@told_plainly
+@plain_errors
 def rebalance_(source: Path, dest: Path, bins: int, strength: float, max_repeat: int, workers: int) -> None:
     """Repeat the pictures with rare azimuths, so that a network sees all sides as often."""
     opened = open_source(source)
@@ -329,7 +268,7 @@ def rebalance_(source: Path, dest: Path, bins: int, strength: float, max_repeat:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-broken", is_flag=True, help="Drop pictures that cannot be read.")
 @workers_option
-@told_plainly
+@plain_errors
 def subset_(
     source: Path,
     dest: Path,
@@ -352,7 +291,7 @@ def subset_(
 @main.command()
 @click.argument("data", type=_path)
 @click.option("--out", type=_path, help="Write the numbers as JSON here.")
-@told_plainly
+@plain_errors
 def stats(data: Path, out: Path | None) -> None:
     """Print where the cameras of a set stand: ranges and a map of the pose density."""
     facts = statistics(plan_conversion(open_source(data), keep_names=True))
@@ -378,7 +317,7 @@ def stats(data: Path, out: Path | None) -> None:
 @click.option("--pivot", nargs=3, type=float, default=(0.0, 0.0, 0.0), show_default=True, help="Point looked at.")
 @click.option("--seed", default=0, show_default=True)
 @picture_options
-@told_plainly
+@plain_errors
 def poses(
     source: Path,
     dest: Path,

@@ -113,8 +113,8 @@ class Renderer:
 
         foreground, covered, full_normals = np.zeros_like(rays), np.zeros(len(rays)), np.zeros_like(rays)
         foreground[hit], covered[hit], full_normals[hit] = colors, 1.0, normals
-        mask = _pool(covered, resolution, supersampling)[..., 0]
-        foreground = _pool(foreground, resolution, supersampling)
+        mask = pool(covered, resolution, supersampling)[..., 0]
+        foreground = pool(foreground, resolution, supersampling)
         centers = slice(supersampling // 2, None, supersampling)
         square = (resolution * supersampling,) * 2
         background = self._background(directions[centers, centers])
@@ -170,7 +170,7 @@ class Renderer:
         return [(np.flatnonzero(solid == number), part) for number, part in enumerate(self._parts)]
 
 
-def _pool(values: Floats, resolution: int, samples: int) -> Floats:
+def pool(values: Floats, resolution: int, samples: int) -> Floats:
     """Means over the rays of each pixel, [resolution, resolution, channels]."""
     rays = values.reshape(resolution, samples, resolution, samples, -1)
     total = np.zeros((resolution, resolution, rays.shape[-1]))

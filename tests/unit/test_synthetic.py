@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from dataset_preprocessing import cameras
+from dataset_preprocessing.building import numbered_names
 from dataset_preprocessing.synthetic import Renderer, Scene, sample_scene, to_bytes
 from dataset_preprocessing.synthetic.critter import COATS, EARS, EXTRAS, FACES, SIZE, build
-from dataset_preprocessing.synthetic.make import RANGES, Options, draw, image_name, make_set
+from dataset_preprocessing.synthetic.make import RANGES, Options, draw, make_set
 from dataset_preprocessing.synthetic.solids import Solid, shadowed, trace
 from dataset_preprocessing.synthetic.surroundings import PLACES, Surroundings, View
 from training.dataset import DataConfig, ImageDataset
@@ -240,7 +241,7 @@ def test_set_trains_as_it_is_and_has_its_truth_beside_it(tmp_path):
             picture = Renderer(scene)(parameters["labels"][index][1], 32)
             assert np.array_equal(data[index][0].permute(1, 2, 0).numpy(), to_bytes(picture.image))
             assert np.allclose(data.labels[index].numpy(), parameters["labels"][index][1])
-            stem = image_name(index).removesuffix(".png")
+            stem = numbered_names(4)[index].removesuffix(".png")
             mask = np.array(Image.open(io.BytesIO(truth.read(f"{stem}_mask.png"))))
             assert np.array_equal(mask, to_bytes(picture.mask))
             rgba = np.array(Image.open(io.BytesIO(truth.read(f"{stem}_foreground.png"))))
@@ -256,21 +257,23 @@ def test_same_bytes_whatever_the_workers_and_interruptions(tmp_path, monkeypatch
     class StoppedError(Exception):
         pass
 
-    def fail_at(task):
-        if task.index == 3:
+    def fail_at(index, options):
+        if index == 3:
             raise StoppedError
-        return original(task)
+        return original(index, options)
 
     from dataset_preprocessing.synthetic import make
 
-    original = make.render_files
+    original = make.render_picture
     with monkeypatch.context() as patch:
-        patch.setattr(make, "render_files", fail_at)
+        patch.setattr(make, "render_picture", fail_at)
         with pytest.raises(StoppedError):
             make_set(tmp_path / "c.zip", OPTIONS, 5, workers=1)
     assert not (tmp_path / "c.zip").exists()
     rendered = []
-    monkeypatch.setattr(make, "render_files", lambda task: rendered.append(task.index) or original(task))
+    monkeypatch.setattr(
+        make, "render_picture", lambda index, options: rendered.append(index) or original(index, options)
+    )
     make_set(tmp_path / "c.zip", OPTIONS, 5, workers=1)
     assert rendered == [3, 4]
     for suffix in (".zip", "-truth.zip"):

@@ -1,0 +1,134 @@
+"""Triangles with colours: what every model file becomes before it is rendered."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dataset_preprocessing.cameras import Floats
+from training.archive import MAX_PIXELS, ArchiveError
+
+Texture = NDArray[np.uint8]
+"""Display colour and alpha [height, width, 4], first row on top."""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles of one object.
+
+    corners [m, 3, 3]: positions. normals [m, 3, 3]: of the corners. uv [m, 3, 2]: texture places, v upwards.
+    texture [m]: index into `textures`, -1 for none. color [m, 3]: linear light, multiplied with the texture.
+    """
+
+    corners: Floats
+    normals: Floats
+    uv: Floats
+    texture: NDArray[np.int64]
+    color: Floats
+    textures: tuple[Texture, ...] = field(default=(), repr=False)
+
+    def moved(self, axes: Floats, offset: Floats) -> Mesh:
+        """The mesh with `axes @ point + offset` for every point."""
+        normals = self.normals @ np.linalg.inv(axes)
+        length = np.linalg.norm(normals, axis=2, keepdims=True)
+        return replace(self, corners=self.corners @ axes.T + offset, normals=normals / np.maximum(length, 1e-12))
+
+    def fitted(self, radius: float) -> Mesh:
+        """The mesh moved and scaled so that its box is centred and its farthest point `radius` from the origin."""
+        points = self.corners.reshape(-1, 3)
+        middle = (points.min(axis=0) + points.max(axis=0)) / 2
+        reach = float(np.linalg.norm(points - middle, axis=1).max())
+        if not reach > 0:
+            raise ArchiveError("the mesh has no extent")
+        return self.moved(np.eye(3) * (radius / reach), -middle * (radius / reach))
+
+
+def join(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh of several."""
+    starts = np.cumsum([0, *(len(mesh.textures) for mesh in meshes)])
+    texture = [
+        np.where(mesh.texture < 0, -1, mesh.texture + start) for mesh, start in zip(meshes, starts, strict=False)
+    ]
+    return Mesh(
+        np.concatenate([mesh.corners for mesh in meshes]),
+        np.concatenate([mesh.normals for mesh in meshes]),
+        np.concatenate([mesh.uv for mesh in meshes]),
+        np.concatenate(texture),
+        np.concatenate([mesh.color for mesh in meshes]),
+        tuple(texture for mesh in meshes for texture in mesh.textures),
+    )
+
+
+def read_texture(image: Image.Image | Path) -> Texture:
+    """The texture of a picture or picture file; ArchiveError if it cannot be read."""
+    try:
+        opened = Image.open(image) if isinstance(image, Path) else image
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ArchiveError(f"{image}: {opened.width}x{opened.height} pixels; refused")
+        return np.asarray(opened.convert("RGBA"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ArchiveError(f"{image}: not a readable texture ({error})") from None
+
+
+def load_mesh(path: Path) -> Mesh:
+    """The mesh of a model file: `.ac` and `.acc` by our own reader, others (glb, gltf, obj, ply, ...) by trimesh.
+
+    glTF and most others stand y up and face +z. Raises ArchiveError for files that hold no triangles.
+    """
+    if path.suffix.lower() in (".ac", ".acc"):
+        from dataset_preprocessing.meshes.ac3d import read_ac3d
+
+        return read_ac3d(path)
+    trimesh = need("trimesh", "reading model files")
+    try:
+        scene = trimesh.load(path, force="scene")
+        parts = [_from_trimesh(part) for part in scene.dump() if len(getattr(part, "faces", ()))]
+    except ArchiveError:
+        raise
+    except Exception as error:  # trimesh raises many kinds for damaged files
+        raise ArchiveError(f"{path}: not a readable model ({error})") from None
+    if not parts:
+        raise ArchiveError(f"{path}: holds no triangles")
+    return join(parts)
+
+
+def need(package: str, purpose: str) -> Any:
+    """An optional package; ArchiveError that names the extra where it is missing."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        name = package.partition(".")[0]
+        raise ArchiveError(f"{purpose} needs {name}: `pip install gan3d[data]`") from None
+
+
+def _from_trimesh(part: Any) -> Mesh:
+    faces = np.asarray(part.faces)
+    count = len(faces)
+    visual = part.visual
+    textures: tuple[Texture, ...] = ()
+    color, uv, texture = np.ones((count, 3)), np.zeros((count, 3, 2)), np.full(count, -1)
+    if visual.kind == "texture" and visual.uv is not None:
+        material = visual.material
+        image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+        factor = getattr(material, "baseColorFactor", None)
+        if factor is not None:
+            color *= (np.asarray(factor[:3], dtype=np.float64) / 255) ** 2.2
+        if image is not None:
+            uv, texture, textures = (
+                np.asarray(visual.uv, dtype=np.float64)[faces],
+                np.zeros(count, int),
+                (read_texture(image),),
+            )
+        elif factor is None:
+            color *= (np.asarray(material.main_color[:3], dtype=np.float64) / 255) ** 2.2
+    elif visual.kind in ("vertex", "face"):
+        color = (np.asarray(visual.face_colors, dtype=np.float64)[:, :3] / 255) ** 2.2
+    normals = np.asarray(part.vertex_normals, dtype=np.float64)[faces]
+    return Mesh(np.asarray(part.vertices, dtype=np.float64)[faces], normals, uv, texture, color, textures)
