@@ -209,7 +209,8 @@ def test_superresolution_takes_more_than_its_own_size():
 
 @pytest.mark.parametrize("name", ["fg_density", "fg_density_spatial", "bg_transmittance"])
 def test_1_each_regularizer_acts_on_its_own(name):
-    config = replace(LossConfig(), **{name: MarchConfig(strength=0.5)})
+    regularizers: dict[str, Any] = {name: MarchConfig(strength=0.5)}
+    config = LossConfig(**regularizers)
     assert [phase.name for phase in build_phases(config, 4, 16)] == ["Gmain", "Greg", "Dmain", "Dreg"]
     G: Any = parts.networks()[0]
     fakes = Draw(parts.prior()).fakes(G, 2, None, ("test",))
@@ -225,8 +226,8 @@ def test_2_one_forward_serves_all_regularizers():
     built = []
     G.scene.register_forward_hook(lambda *_: built.append(1))
     scale = {"density": 1.0, "fg_density": 1.0, "fg_density_spatial": 1.0, "bg_transmittance": 1.0}
-    regularizers = {name: MarchConfig(strength=1) for name in scale if name != "density"}
-    config = replace(LossConfig(density=DensityConfig(strength=1)), **regularizers)
+    regularizers: dict[str, Any] = {name: MarchConfig(strength=1) for name in scale if name != "density"}
+    config = LossConfig(density=DensityConfig(strength=1), **regularizers)
     fakes = Draw(parts.prior()).fakes(G, 2, None, ("test",))
     (loss,) = generator_regularizers(G, fakes, StepSettings(CENTER, regularizer_scale=scale), config)
     assert len(built) == 1
