@@ -116,8 +116,8 @@ def test_frozen_convolution_has_buffers_of_the_same_names():
 # Modulated convolution
 
 
-def literal_modulated(x, weight, styles, demodulate, up, noise) -> Tensor:
-    """Sample by sample: styles into the weights, demodulation, an ordinary convolution (with zero insertion)."""
+def literal_modulated(x, weight, styles, demodulate, up, down, noise) -> Tensor:
+    """Sample by sample: styles into the weights, demodulation, an ordinary convolution (filtered when resampling)."""
     outputs = []
     for sample, style in zip(x, styles, strict=True):
         kernel = weight * style[None, :, None, None]
@@ -130,6 +130,9 @@ def literal_modulated(x, weight, styles, demodulate, up, noise) -> Tensor:
             filtered = upfirdn2d(spread, FILTER, padding=(2 + pad, 1 + pad, 2 + pad, 1 + pad), gain=4)
             kernel = kernel.flip([2, 3]) if size > 1 else kernel
             outputs.append(nn.functional.conv2d(filtered, kernel))
+        elif down == 2:
+            filtered = upfirdn2d(sample[None], FILTER, padding=(1 + pad, 1 + pad, 1 + pad, 1 + pad))
+            outputs.append(nn.functional.conv2d(filtered, kernel, stride=2))
         else:
             outputs.append(nn.functional.conv2d(sample[None], kernel, padding=pad))
     y = torch.cat(outputs)
@@ -138,18 +141,27 @@ def literal_modulated(x, weight, styles, demodulate, up, noise) -> Tensor:
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize("up", [1, 2])
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("noise", ["none", "shared", "own"])
-def test_modulated_convolution_is_its_definition(n, kernel, up, demodulate, noise):
-    x, weight, styles = randn(n, 3, 5, 6), randn(4, 3, kernel, kernel, seed=1), randn(n, 3, seed=2) + 1
-    shape = {"none": None, "shared": (5 * up, 6 * up), "own": (n, 1, 5 * up, 6 * up)}[noise]
+def test_modulated_convolution_is_its_definition(n, kernel, up, down, demodulate, noise):
+    x, weight, styles = randn(n, 3, 4, 6), randn(4, 3, kernel, kernel, seed=1), randn(n, 3, seed=2) + 1
+    size = (4 * up // down, 6 * up // down)
+    shape = {"none": None, "shared": size, "own": (n, 1, *size)}[noise]
     added = None if shape is None else randn(*shape, seed=3)
     before = x.clone()
     actual = modulated_conv2d(
-        x, weight, styles, demodulate=demodulate, up=up, padding=kernel // 2, resample_filter=FILTER, noise=added
+        x,
+        weight,
+        styles,
+        demodulate=demodulate,
+        up=up,
+        down=down,
+        padding=kernel // 2,
+        resample_filter=FILTER,
+        noise=added,
     )
-    torch.testing.assert_close(actual, literal_modulated(x, weight, styles, demodulate, up, added))
+    torch.testing.assert_close(actual, literal_modulated(x, weight, styles, demodulate, up, down, added))
     assert torch.equal(x, before)
 
 
@@ -182,8 +194,8 @@ def test_modulated_convolution_derivatives(n, demodulate):
             x, weight, styles, demodulate=demodulate, up=2, padding=1, resample_filter=FILTER, noise=noise
         )
 
-    assert gradcheck(function, inputs)
-    assert gradgradcheck(function, inputs)
+    assert gradcheck(function, inputs, fast_mode=True)
+    assert gradgradcheck(function, inputs, fast_mode=True)
 
 
 def test_float16_guard_cancels_in_the_demodulation():
@@ -240,6 +252,15 @@ def test_minibatch_std_is_its_loops(groups, group, channels, side, seed):
                     total += math.sqrt(sum((value - mean) ** 2 for value in values) / group + 1e-8)
         expected = total / (channels * side**2)
         assert y[i, channels].flatten().tolist() == pytest.approx([expected] * side**2)
+
+
+def test_minibatch_std_of_parts_of_the_channels():
+    x = randn(4, 6, 3, 3)
+    y = minibatch_std(x, 2, num_features=3)
+    assert y.shape == (4, 9, 3, 3)
+    for part in range(3):
+        alone = minibatch_std(x[:, 2 * part : 2 * part + 2], 2)[:, 2]
+        torch.testing.assert_close(y[:, 6 + part], alone)
 
 
 def test_minibatch_std_of_few_samples():
