@@ -24,13 +24,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "ffhq": {"avg_camera_pivot": [0, 0, 0.2]},
     "afhq": {"avg_camera_pivot": [0, 0, -0.06]},
     "shapenet": {
-        "depth_resolution": 64,
-        "depth_resolution_importance": 64,
-        "ray_start": 0.1,
-        "ray_end": 2.6,
-        "box_warp": 1.6,
-        "avg_camera_radius": 1.7,
         "avg_camera_pivot": [0, 0, 0],
+        "avg_camera_radius": 1.7,
+        "box_warp": 1.6,
+        "ray_end": 2.6,
+        "ray_start": 0.1,
+        **dict.fromkeys(("depth_resolution_importance", "depth_resolution"), 64),
     },
 }
 """Rendering options of `--cfg`, as far as they differ from those of full-size portraits."""
