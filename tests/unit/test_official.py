@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from tests.official_files import PUBLISHED, Module, axes_matrices, module_tree, tiny_snapshot, write_official
+from tests.official_files import (
+    PUBLISHED,
+    Module,
+    OfficialPickler,
+    axes_matrices,
+    module_tree,
+    parameters,
+    tiny_snapshot,
+    write_official,
+)
 from training import official, snapshot
 from training import recipe as recipe_module
 from training.background import SphereConfig
@@ -347,6 +357,17 @@ def test_attributes_count_more_than_constructor_arguments(tmp_path):
     recipe: Any = snapshot.load(path).recipe()
     assert recipe.renderer.depth_resolution == 9
     assert recipe.raw_resolution == 128
+
+
+def test_published_networks_in_a_torch_file(tmp_path):
+    writer: Any = types.ModuleType("writer")
+    writer.Pickler = OfficialPickler
+    table = spec("eg3d")
+    network = module_tree("TriPlaneGenerator", table["G_kwargs"], parameters(table["G"]))
+    torch.save({"G_ema": network}, tmp_path / "net.pt", pickle_module=writer)
+    loaded = snapshot.load(tmp_path / "net.pt")
+    assert loaded.stored == ["G_ema"]
+    assert torch.equal(loaded["G_ema"].scene.decoder.out.weight, parameters(table["G"])["decoder.net.2.weight"])
 
 
 @pytest.mark.parametrize("axes", ["legacy", "corrected"])
