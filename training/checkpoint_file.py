@@ -27,7 +27,8 @@ TENSOR_SHARE = 4
 SMALL_TENSORS = 2**24
 """Tensors may take `TENSOR_SHARE` times the bytes of their file, and this many bytes more."""
 MAX_DIMENSIONS = 8
-MAX_ENTRIES = 20_000
+MAX_DIRECTORY_BYTES = 2**22
+"""Size of the list of entries of a zip file; `torch.save` needs about 70 bytes a tensor."""
 ZIP_START = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """First value of the files that `torch.save` wrote before it used zip; a pickled storage still is such a file."""
@@ -205,13 +206,15 @@ def _exactly(data: memoryview, length: int) -> memoryview:
 def _read_zip(data: memoryview, tensors: TensorReader) -> Any:
     """The value in a `torch.save` zip file. Its entries lie there uncompressed, one for each storage."""
     try:
-        with zipfile.ZipFile(_ByteFile(data)) as archive:
+        file = _ByteFile(data, MAX_DIRECTORY_BYTES)
+        with zipfile.ZipFile(file) as archive:
+            file.most = len(data)
             entries = {entry.filename: entry for entry in archive.infolist()}
             total = sum(entry.file_size for entry in entries.values())
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()) or total > len(data):
                 raise SnapshotError("its zip entries are compressed, which torch.save never does")
             roots = [name.removesuffix("/data.pkl") for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
-            if len(roots) != 1 or len(entries) > MAX_ENTRIES:
+            if len(roots) != 1:
                 raise SnapshotError("it is a zip file, but none of torch.save")
             root = roots[0]
             if f"{root}/byteorder" in entries and archive.read(f"{root}/byteorder") != b"little":
@@ -236,10 +239,10 @@ def _read_zip(data: memoryview, tensors: TensorReader) -> Any:
 
 
 class _ByteFile:
-    """Bytes in memory as the kind of file that `zipfile` reads, without a copy of them."""
+    """Bytes in memory as the kind of file that `zipfile` reads; it gives out at most `most` bytes at a time."""
 
-    def __init__(self, data: memoryview):
-        self.data, self.position = data, 0
+    def __init__(self, data: memoryview, most: int):
+        self.data, self.most, self.position = data, most, 0
 
     def seekable(self) -> bool:
         return True
@@ -255,7 +258,9 @@ class _ByteFile:
         return position
 
     def read(self, count: int = -1) -> bytes:
-        end = len(self.data) if count is None or count < 0 else self.position + count
+        end = len(self.data) if count is None or count < 0 else min(self.position + count, len(self.data))
+        if end - self.position > self.most:
+            raise SnapshotError("it is a zip file with far too many entries")
         piece = bytes(self.data[self.position : end])
         self.position += len(piece)
         return piece

@@ -20,8 +20,9 @@ from training.generator import GeneratorConfig
 from training.official import ours_to_official
 from training.recipe import DiscriminatorRecipe, Recipe
 from training.snapshot import Snapshot, load
-from training.unpickle import SnapshotError
+from training.unpickle import SnapshotError, printable
 
+MAX_LINE = 1000
 SAFETENSORS_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
 
 
@@ -44,10 +45,10 @@ def inspect(file: str, as_json: bool) -> None:
         return
     for name, value in summary.items():
         if name != "networks":
-            click.echo(f"{name:<14} {value}")
+            click.echo(printable(f"{name:<14} {value}", MAX_LINE))
     for name, network in summary["networks"].items():
         facts = ", ".join(f"{key} {value}" for key, value in network.items() if key != "config")
-        click.echo(f"{name:<14} {facts}")
+        click.echo(printable(f"{name:<14} {facts}", MAX_LINE))
 
 
 @commands.command()

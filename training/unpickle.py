@@ -22,10 +22,22 @@ MAX_DEPTH = 200
 """Containers within containers. Published snapshots reach about 40."""
 MAX_INTEGER = 2**31
 """Integer keys stay below this, so that no file can choose keys that collide in a dictionary."""
+MAX_MESSAGE = 2000
+
+
+def printable(text: str, length: int) -> str:
+    """At most so much of a text, with a `?` for every character that a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:length])
 
 
 class SnapshotError(ValueError):
-    """A file that cannot be used as a snapshot; the message names the file and the reason in one sentence."""
+    """A file that cannot be used as a snapshot; the message names the file and the reason in one line.
+
+    What the message quotes may come from the file, so it is cut to a bearable length and made printable.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message, MAX_MESSAGE))
 
 
 @dataclass(frozen=True)

@@ -310,6 +310,16 @@ def test_zip_bombs_are_refused():
         load(file.getvalue())
 
 
+def test_zip_files_of_too_many_entries():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for index in range(1000):
+            archive.writestr(f"archive/{index:0>5000}", b"")
+        archive.writestr("archive/data.pkl", b"\x80\x02N.")
+    with pytest.raises(SnapshotError, match="far too many entries"):
+        load(file.getvalue())
+
+
 @pytest.mark.parametrize("kind", ["official", "zip"])
 def test_cut_files(kind):
     network = module_tree("TriPlaneGenerator", {"z_dim": 4}, {f"part{i}.weight": torch.randn(20) for i in range(10)})

@@ -183,6 +183,14 @@ def test_unusable_pickles_get_one_sentence(case):
     assert len(str(caught.value)) < 300
 
 
+def test_messages_stay_short_and_printable():
+    with pytest.raises(SnapshotError) as caught:
+        load(b"c" + b"\x1b[2J\r" * 20 + b"\nname\n.")
+    assert str(caught.value).isprintable()
+    assert len(str(SnapshotError("x" * 10**6))) == unpickle.MAX_MESSAGE
+    assert str(SnapshotError("a\nb\x07")) == "a?b?"
+
+
 def test_a_huge_memo_index_costs_nothing():
     assert load(b"K\x07r\xff\xff\xff\xffj\xff\xff\xff\xff\x86.") == (7, 7)
 
