@@ -102,7 +102,8 @@ def make_plan(
             return plan
         source = os.path.expanduser(found)
     if mode == "continue":
-        raise ConfigError(f"--resume-mode=continue: {source} has no training state of a run beside it")
+        what = "needs --resume" if source is None else f"{source} has no training state of a run beside it"
+        raise ConfigError(f"--resume-mode=continue: {what}")
     for name in REQUIRED:
         if name not in given and name not in names:
             raise click.UsageError(f"Missing option '--{name}'.")

@@ -64,6 +64,7 @@ class _Tee:
         if lines and not self._file.closed:
             self._file.writelines(line.rsplit("\r", 1)[-1] + "\n" for line in lines)
             self._file.flush()
+            self._terminal.flush()
         return len(text)
 
     def flush(self) -> None:

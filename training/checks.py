@@ -10,6 +10,7 @@ from torch_utils import distributed
 from training.background import SphereConfig
 from training.config import ConfigError, TrainConfig
 from training.dataset import ImageDataset
+from training.generator import Generator
 from training.upsampling import IdentityConfig
 
 
@@ -22,6 +23,7 @@ def check(config: TrainConfig, dataset: ImageDataset) -> None:
     check_regularizers(config)
     check_resolution(config, dataset)
     check_cameras(config, dataset)
+    check_networks(config)
     if set(config.run.desc) & set("/\\"):
         raise ConfigError(f"--desc={config.run.desc}: it becomes part of a folder's name, so no slashes")
 
@@ -90,6 +92,16 @@ def check_cameras(config: TrainConfig, dataset: ImageDataset) -> None:
             f"--radius={background.radius:g}: the sphere must contain the camera of the snapshot pictures, at "
             f"{config.generator.view.radius:g} (generator.view.radius)"
         )
+
+
+def check_networks(config: TrainConfig) -> None:
+    """The networks must be possible; they are built without memory here."""
+    try:
+        with torch.device("meta"):
+            Generator(config.generator)
+            config.discriminator.build(config.generator.img_resolution, config.generator.c_dim)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"the configuration gives no network: {error}") from error
 
 
 def check_devices(config: TrainConfig) -> None:

@@ -192,16 +192,16 @@ class Run:
             f"{self.batch_gpu} at a time"
         )
         if self.progress.images:
-            print(f"Goes on at: {self.progress.kimg:.1f} kimg, from {self.plan.start.source}")
+            print(f"Goes on at: {self.progress.kimg:g} kimg, from {self.plan.start.source}")
         elif self.plan.start.source is not None:
             print(f"Starts from the networks of {self.plan.start.source}")
         print(f"Training to {self.config.run.kimg:g} kimg; Ctrl-C ends with a snapshot.")
 
     def _end(self, finished: bool) -> None:
         if distributed.is_main() and finished:
-            print(f"Done: {self.progress.kimg:.1f} kimg in {self.folder}")
+            print(f"Done: {self.progress.kimg:g} kimg in {self.folder}")
         elif distributed.is_main():
-            print(f"Stopped at {self.progress.kimg:.1f} kimg; --resume=latest goes on from there.")
+            print(f"Stopped at {self.progress.kimg:g} kimg; --resume=latest goes on from there.")
 
     # Ticks
 

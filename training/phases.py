@@ -25,7 +25,7 @@ from training.losses import LossConfig
 from training.losses.adversarial import fake_logistic, generator_logistic, gradient_penalty, real_logistic
 from training.losses.regularizers import (
     MARCH_REGULARIZERS,
-    PointField,
+    DensityField,
     PointPairs,
     density_decrease,
     density_variation,
@@ -225,7 +225,7 @@ def draw_pairs(config: LossConfig, n: int, box_side: float, device: torch.device
     return pairs
 
 
-def field_regularizers(field: PointField, pairs: dict[str, PointPairs], config: LossConfig) -> dict[str, Tensor]:
+def field_regularizers(field: DensityField, pairs: dict[str, PointPairs], config: LossConfig) -> dict[str, Tensor]:
     """Values of the regularizers that compare densities at points, by name."""
     values = {}
     if "density_monotonic" in pairs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.unit.tiny import camera_labels, networks, prior
+from tests.unit.training_parts import camera_labels, networks, prior
 from training.inputs import Draw, share, swap_with_previous
 from training.layers import minibatch_std
 from training.types import Camera

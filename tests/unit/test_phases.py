@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.unit.tiny import networks, prior, reals
+from tests.unit.training_parts import networks, prior, reals
 from training import phases
 from training.augment import AugmentConfig, AugmentPipe
 from training.inputs import Draw

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_utils import random
-from training.types import FieldSamples, RayMarch
+from training.types import RayMarch
 
 DENSITY_POINTS = 1000
 MONOTONIC_POINTS = 2000
@@ -23,11 +23,11 @@ VOXELS_PER_SIDE = 256
 
 
 @runtime_checkable
-class PointField(Protocol):
+class DensityField(Protocol):
     """Anything that has a density at points."""
 
-    def __call__(self, points: Tensor, directions: Tensor | None = None) -> FieldSamples:
-        """Raw density and features at points in scene units."""
+    def density(self, points: Tensor) -> Tensor:
+        """Raw density `n points 1` at points `n points 3` in scene units."""
 
 
 def ray_entropy(march: RayMarch) -> Float[Tensor, " n"]:
@@ -95,9 +95,9 @@ class PointPairs:
     points: Float[Tensor, "n points 3"]
     partners: Float[Tensor, "n points 3"]
 
-    def density(self, field: PointField) -> tuple[Float[Tensor, "n points"], Float[Tensor, "n points"]]:
+    def densities(self, field: DensityField) -> tuple[Float[Tensor, "n points"], Float[Tensor, "n points"]]:
         """Raw density at the points and at their partners."""
-        density = field(torch.cat([self.points, self.partners], dim=1)).density.squeeze(2)
+        density = field.density(torch.cat([self.points, self.partners], dim=1)).squeeze(2)
         return density[:, : self.points.shape[1]], density[:, self.points.shape[1] :]
 
 
@@ -113,16 +113,16 @@ def farther_neighbours(n: int, distance: float, device: torch.device | str) -> P
     return PointPairs(points, points + points.new_tensor([0.0, 0.0, -distance]))
 
 
-def density_variation(field: PointField, pairs: PointPairs) -> Float[Tensor, " n"]:
+def density_variation(field: DensityField, pairs: PointPairs) -> Float[Tensor, " n"]:
     """Mean absolute difference of the raw density between neighbours: small for a smooth field (EG3D, `l1`)."""
-    here, there = pairs.density(field)
+    here, there = pairs.densities(field)
     return (here - there).abs().mean(dim=1)
 
 
-def density_decrease(field: PointField, pairs: PointPairs, detach_front: bool) -> Float[Tensor, " n"]:
+def density_decrease(field: DensityField, pairs: PointPairs, detach_front: bool) -> Float[Tensor, " n"]:
     """Mean decrease of the raw density on the way from the front to the back (EG3D, `monotonic-*`).
 
     detach_front: only the density behind learns from it.
     """
-    front, behind = pairs.density(field)
+    front, behind = pairs.densities(field)
     return torch.relu((front.detach() if detach_front else front) - behind).mean(dim=1)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.losses import regularizers as reg
-from training.types import FieldSamples, RayMarch
+from training.types import RayMarch
 
 
 def make_march(density: torch.Tensor, depths: torch.Tensor, transmittance: torch.Tensor | None = None) -> RayMarch:
@@ -84,9 +84,18 @@ def test_transmittance_ambiguity_vanishes_at_both_ends():
     torch.testing.assert_close(reg.transmittance_ambiguity(march), torch.tensor([0.7 / 4]))
 
 
-def slope(points: torch.Tensor, directions: torch.Tensor | None = None) -> FieldSamples:
-    """A field whose density falls by 2 per unit towards -z."""
-    return FieldSamples(points[..., 2:] * 2, points)
+class Field:
+    """A field of a density that is a function of the coordinate z."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def density(self, points: torch.Tensor) -> torch.Tensor:
+        return self.function(points[..., 2:])
+
+
+slope = Field(lambda z: 2 * z)
+"""Its density falls by 2 per unit towards -z."""
 
 
 def test_density_variation_of_a_slope():
@@ -101,14 +110,12 @@ def test_density_variation_of_a_slope():
 def test_density_decrease_counts_falling_density_alone(detach):
     pairs = reg.farther_neighbours(2, 0.1, "cpu")
     torch.testing.assert_close(reg.density_decrease(slope, pairs, detach), torch.full([2], 0.2), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(
-        reg.density_decrease(lambda p, d=None: FieldSamples(-p[..., 2:], p), pairs, detach), torch.zeros(2)
-    )
+    torch.testing.assert_close(reg.density_decrease(Field(lambda z: -z), pairs, detach), torch.zeros(2))
 
 
 @pytest.mark.parametrize(("detach", "gradient"), [(True, -1.0), (False, 0.0)])
 def test_density_decrease_teaches_the_back_alone_if_asked(detach, gradient):
     scale = torch.ones([], requires_grad=True)
     pairs = reg.farther_neighbours(1, 0.1, "cpu")
-    reg.density_decrease(lambda p, d=None: FieldSamples(p[..., 2:] + scale, p), pairs, detach).sum().backward()
+    reg.density_decrease(Field(lambda z: z + scale), pairs, detach).sum().backward()
     torch.testing.assert_close(scale.grad, torch.tensor(gradient), rtol=0, atol=1e-5)
