@@ -23,11 +23,19 @@ from torch import Tensor
 
 from dnnlib.files import atomic_path, fetch, is_url, sha256_of
 from training import official
+from training.augment import AugmentConfig
 from training.checkpoint_file import StoredNetwork, plain_tensor, read, tensor_of_plain
-from training.recipe import Network, Recipe, build_with, describe, from_stored, to_stored
+from training.generator import GeneratorConfig
+from training.recipe import DiscriminatorRecipe, Network, Recipe, build_with, describe, from_stored, to_stored
 from training.unpickle import Record, SnapshotError
 
-NETWORKS = ("G", "D", "G_ema", "augment_pipe")
+NETWORKS: dict[str, type] = {
+    "G": GeneratorConfig,
+    "D": DiscriminatorRecipe,
+    "G_ema": GeneratorConfig,
+    "augment_pipe": AugmentConfig,
+}
+"""The networks of a snapshot, and the kind of recipe each of them has."""
 SNAPSHOT_NAME = re.compile(r"network-snapshot-(\d+)\.pkl")
 PICKLE_PROTOCOL = 4
 
@@ -96,11 +104,9 @@ class Snapshot(Mapping[str, Any]):
     """
 
     def __init__(self, contents: Any, path: Path, device: torch.device):
-        if not isinstance(contents, dict) or not isinstance(contents.get("G_ema"), Record):
-            raise SnapshotError(f"{path}: not a usable snapshot: it holds no network named G_ema")
-        for name in NETWORKS:
-            if not isinstance(contents.get(name), Record | None):
-                raise SnapshotError(f"{path}: not a usable snapshot: its {name} is no network")
+        problem = _problem_of(contents)
+        if problem:
+            raise SnapshotError(f"{path}: not a usable snapshot: {problem}")
         self.path, self.device = path, device
         self._contents = contents
         self._built: dict[str, Network] = {}
@@ -115,8 +121,7 @@ class Snapshot(Mapping[str, Any]):
         """Plain values about the run; of published files, the system's name."""
         if self.is_official:
             return {"system": official.read_network(self._contents["G_ema"]).system}
-        facts = self._contents.get("facts")
-        return facts if isinstance(facts, dict) else {}
+        return self._contents.get("facts") or {}
 
     @property
     def stored(self) -> list[str]:
@@ -139,13 +144,17 @@ class Snapshot(Mapping[str, Any]):
     def _parts(self, name: str) -> tuple[Recipe, dict[str, Tensor]]:
         record = self._contents.get(name)
         try:
-            if isinstance(record, StoredNetwork):
-                return from_stored(record.class_name, record.state["config"]), record.state["state"]
             if record is None:
                 raise SnapshotError("it is not in the file")
-            network = official.read_network(record)
-            recipe = network.recipe()
-            return recipe, official.official_to_ours(network.state, recipe)
+            if isinstance(record, StoredNetwork):
+                recipe, weights = from_stored(record.class_name, record.state["config"]), record.state["state"]
+            else:
+                network = official.read_network(record)
+                recipe = network.recipe()
+                weights = official.official_to_ours(network.state, recipe)
+            if not isinstance(recipe, NETWORKS[name]):
+                raise SnapshotError("it is a network of another kind")
+            return recipe, weights
         except SnapshotError as error:
             raise SnapshotError(f"{self.path}: {name}: {error}") from error
 
@@ -173,6 +182,18 @@ class Snapshot(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in tuple(iter(self))
+
+
+def _problem_of(contents: Any) -> str | None:
+    """What keeps the contents of a file from being a snapshot."""
+    if not isinstance(contents, dict) or not isinstance(contents.get("G_ema"), Record):
+        return "it holds no network named G_ema"
+    for names, kind in ((NETWORKS, Record), (("training_set_kwargs", "facts"), dict)):
+        for name in names:
+            if not isinstance(contents.get(name), kind | None):
+                return f"its {name} is a {type(contents[name]).__name__}"
+    kimg = (contents.get("facts") or {}).get("kimg", 0)
+    return None if isinstance(kimg, int | float) else "its kimg is no number"
 
 
 def check_plain(value: Any, name: str) -> None:

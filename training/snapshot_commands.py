@@ -81,8 +81,7 @@ def main() -> None:
 def summarize(snapshot: Snapshot) -> dict[str, Any]:
     """Plain facts about a snapshot: file, run, cameras, and of each network its size, resolutions and hash."""
     recipe = snapshot.recipe("G_ema")
-    if not isinstance(recipe, GeneratorConfig):
-        raise SnapshotError(f"{snapshot.path}: G_ema is no generator")
+    assert isinstance(recipe, GeneratorConfig)
     view = recipe.view
     return {
         "file": str(snapshot.path),

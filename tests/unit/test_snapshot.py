@@ -34,6 +34,16 @@ def file(tmp_path) -> Path:
     return path
 
 
+class Stored:
+    """A network as our files hold it, right or wrong."""
+
+    def __init__(self, tag, config, state):
+        self.call = snapshot.rebuild_network, (tag, config, state)
+
+    def __reduce__(self):
+        return self.call
+
+
 def picture(G: Any) -> torch.Tensor:
     z = torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -131,21 +141,26 @@ def test_unknown_names(file):
         ({"a": 1}, "it holds no network named G_ema"),
         ({"G_ema": {"weights": [1]}}, "it holds no network named G_ema"),
         ({"G_ema": None}, "it holds no network named G_ema"),
+        ({"facts": [1]}, "its facts is a list"),
+        ({"training_set_kwargs": "data.zip"}, "its training_set_kwargs is a str"),
+        ({"facts": {"kimg": "7"}}, "its kimg is no number"),
+        ({"D": {"weights": 1}}, "its D is a dict"),
     ],
 )
 def test_files_without_networks(contents, message, tmp_path):
     path = tmp_path / "net.pkl"
+    if isinstance(contents, dict) and "G_ema" not in contents and "a" not in contents:
+        contents = {"G_ema": Stored("generator", {}, {})} | contents
     path.write_bytes(pickle.dumps(contents))
     with pytest.raises(SnapshotError, match=rf"net\.pkl: not a usable snapshot: {message}"):
         snapshot.load(path)
 
 
-class Stored:
-    def __init__(self, tag, config, state):
-        self.call = snapshot.rebuild_network, (tag, config, state)
-
-    def __reduce__(self):
-        return self.call
+def test_a_network_in_the_place_of_another(tmp_path):
+    D = tiny.networks()[1]
+    snapshot.save(tmp_path / "net.pkl", G=D, D=D, G_ema=D)
+    with pytest.raises(SnapshotError, match="G_ema: it is a network of another kind"):
+        snapshot.load(tmp_path / "net.pkl")["G_ema"]
 
 
 def stored(tag: str = "generator", config: Any = None, **tensors: Any) -> bytes:
