@@ -23,6 +23,7 @@ from training.snapshot import Snapshot, load
 from training.unpickle import SnapshotError, printable
 
 MAX_LINE = 1000
+PUBLISHED_SIZES = (128, 256, 512)
 SAFETENSORS_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
 
 
@@ -63,19 +64,35 @@ def convert(source: str, target: Path, form: str, network: str) -> None:
     if not target.parent.is_dir():
         raise click.ClickException(f"{target.parent}: there is no such folder")
     try:
-        built = load(source)[network]
-        if built is None:
+        snapshot = load(source)
+        if network not in snapshot.stored:
             raise SnapshotError(f"{source} holds no {network}")
-        state = ours_to_official(built)
+        state = ours_to_official(snapshot[network])
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     write_state(target, state)
     click.echo(f"{target}: {len(state)} tensors of {network}")
+    for text in peculiarities(snapshot.recipe(network)):
+        click.echo(f"Note: the published code gives other pictures with them, as {text}.")
 
 
 def main() -> None:
     """Runs the command line of `python -m training.snapshot`."""
     commands(prog_name="python -m training.snapshot")
+
+
+def peculiarities(recipe: Recipe) -> list[str]:
+    """What a generator does that the published code does not, whatever its weights."""
+    if not isinstance(recipe, GeneratorConfig):
+        return []
+    found = {
+        "this network's planes span three different pairs of axes (see `fixed_triplanes` there)": (
+            recipe.scene.axes == "corrected"
+        ),
+        "this background's azimuth has no seam": getattr(recipe.background, "encoding", "") == "seamless",
+        "it knows no pictures of this size": recipe.img_resolution not in PUBLISHED_SIZES,
+    }
+    return [text for text, is_so in found.items() if is_so]
 
 
 def summarize(snapshot: Snapshot) -> dict[str, Any]:

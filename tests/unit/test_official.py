@@ -413,6 +413,7 @@ def test_convert_writes_official_names(files, system, network, suffix, tmp_path)
     arguments = ["convert", str(files[system]), str(target), "--to=official-state", f"--network={network}"]
     result = CliRunner().invoke(commands, arguments)
     assert result.exit_code == 0, result.output
+    assert "Note" not in result.output
     if suffix == ".npz":
         written = {key: torch.from_numpy(array) for key, array in np.load(target).items()}
     else:
