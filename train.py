@@ -150,12 +150,18 @@ def begun(given: Given, names: Mapping[str, str], sets: Sequence[str], source: s
         else:
             snapshot = resume.load_trained(source)
             config = resume.adopt_meaning(config, snapshot.recipe("G_ema"), given)
-            kimg = snapshot.facts.get("kimg", 0) if given["resume_kimg"] is None else given["resume_kimg"]
-            start = Start("stage", source, round(kimg * 1000))
+            start = Start("stage", source, images_before(snapshot.facts, given["resume_kimg"]))
     config = with_sets(config, sets)
     check(config, dataset)
     registry.parse_names(",".join(config.run.metrics))
     return Plan(model, cfg, config, start)
+
+
+def images_before(facts: Mapping[str, Any], kimg: float | None) -> int:
+    """What the networks of a snapshot have been shown: as the command line says, or the snapshot's facts, or 0."""
+    if kimg is not None:
+        return round(kimg * 1000)
+    return round(facts.get("kimg", 0) * 1000) + facts.get("images_before", 0)
 
 
 def with_sets(config: TrainConfig, sets: Sequence[str]) -> TrainConfig:

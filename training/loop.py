@@ -53,12 +53,16 @@ class Plan:
 
 @dataclass
 class Progress:
-    """How far a run is, over all its restarts. Images are real ones shown; seconds include everything."""
+    """How far a run is, over all its restarts. Images are real ones shown; seconds include everything.
+
+    images_before: what the networks had been shown in runs before this one.
+    """
 
     images: int = 0
     iteration: int = 0
     tick: int = 0
     seconds: float = 0.0
+    images_before: int = 0
 
     @property
     def kimg(self) -> float:
@@ -87,7 +91,6 @@ class Run:
 
         local_batch = run.batch // distributed.world_size()
         self.batch_gpu = run.batch_gpu or local_batch
-        self.schedule = Schedule(config.schedule, config.loss, plan.start.images_before)
         self.trainer = Trainer(
             networks=self.networks,
             optimizers=build_optimizers(config, self.networks),
@@ -109,9 +112,10 @@ class Run:
             world_size=distributed.world_size(),
             pin_memory=device.type == "cuda",
         )
-        self.progress = Progress()
+        self.progress = Progress(images_before=plan.start.images_before)
         if plan.start.source is not None:
             self._load(plan.start, plan.start.source)
+        self.schedule = Schedule(config.schedule, config.loss, self.progress.images_before)
         for network in self._networks().values():
             distributed.broadcast_module(network)
 
@@ -260,7 +264,8 @@ class Run:
         path = self.folder / snapshot.snapshot_name(int(self.progress.kimg))
         signs = self.trainer.signs.totals()
         if distributed.is_main():
-            facts = {"kimg": self.progress.kimg, "images": self.progress.images}
+            progress = self.progress
+            facts = {"kimg": progress.kimg, "images": progress.images, "images_before": progress.images_before}
             snapshot.save(
                 path,
                 G=self.networks.G,
@@ -271,7 +276,7 @@ class Run:
                 facts={**facts, "system": self.plan.model, "cfg": self.plan.cfg},
             )
             state = {
-                "progress": asdict(self.progress) | {"tick": self.progress.tick + 1},
+                "progress": asdict(progress) | {"tick": progress.tick + 1},
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in self.trainer.optimizers.items()},
                 "batches": self.batches.state_dict(),
                 "signs": signs,

@@ -94,7 +94,7 @@ OPTIONS = (
     Option("--gamma", ("loss.r1_gamma",), AMOUNT, None, "Weight of the gradient penalty R1."),
     Option("--kimg", ("run.kimg",), RATE, 25000, "Length of the run in thousands of pictures."),
     Option("--tick", ("run.tick",), RATE, 4, "Thousands of pictures between two progress lines."),
-    Option("--snap", ("run.snap",), POSITIVE, 50, "Ticks between two snapshots."),
+    Option("--snap", ("run.snap",), POSITIVE, None, "Ticks between two snapshots. [20 or 50, by model]"),
     Option("--metrics", ("run.metrics",), str, None, "Names, separated by commas, or none. [fid50k_full]", _metrics),
     Option("--seed", ("run.seed",), COUNT, 0, "Random seed of the whole run."),
     Option("--desc", ("run.desc",), str, None, "Text at the end of the run folder's name."),

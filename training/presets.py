@@ -43,8 +43,8 @@ GEOMETRIES = {
 
 def ballgan(geometry: Geometry, resolution: int) -> TrainConfig:
     """BallGAN (Shin et al. 2023): tri-planes in front of a sphere with a latent of its own, no regularizers."""
-    background = SphereConfig()
-    return _triplane_system(geometry, resolution, background, SplitDecoderConfig(), "kaiming", DensityConfig())
+    config = _triplane_system(geometry, resolution, SphereConfig(), SplitDecoderConfig(), "kaiming", DensityConfig())
+    return replace(config, run=replace(config.run, snap=20))
 
 
 def eg3d(geometry: Geometry, resolution: int) -> TrainConfig:

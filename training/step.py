@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from torch_utils import distributed, random
-from torch_utils.misc import Clock
+from torch_utils.misc import Clock, to_device
 from torch_utils.training_stats import Collector
 from training import phases
 from training.augment import AugmentPipe, adapted_probability
@@ -133,7 +133,7 @@ class Trainer:
         for micro_batch in range(self.micro_batches):
             rows = share(distributed.world_size(), distributed.rank(), self.micro_batches, micro_batch)
             own = reals[micro_batch :: self.micro_batches]
-            own = Reals(own.images, own.camera, real_keys[rows].to(self.device))
+            own = Reals(own.images, own.camera, to_device(real_keys[rows], self.device))
             for loss in phase.losses(networks, fakes[rows].to(self.device), own, settings):
                 (loss.values.mean() * (phase.interval / self.micro_batches)).backward()
                 self._report(loss)

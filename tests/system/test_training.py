@@ -108,7 +108,7 @@ def test_a_run_leaves_its_files(command):
 
     loaded = snapshot.load(folder / "network-snapshot-000000.pkl")
     assert loaded.stored == ["G", "D", "G_ema", "augment_pipe"]
-    assert loaded.facts == {"kimg": 0.012, "images": 12, "system": "ballgan", "cfg": "ffhq"}
+    assert loaded.facts == {"kimg": 0.012, "images": 12, "images_before": 0, "system": "ballgan", "cfg": "ffhq"}
     assert float(loaded.weights("G_ema")["dataset_label_std"].abs().sum()) > 0
 
 
