@@ -146,6 +146,17 @@ def test_depth_is_the_mean_of_midpoints_within_limits():
     assert expected_depth(weights, depths, *limits).flatten().tolist() == pytest.approx([2.2, 2, 2.2])
 
 
+def test_descending_depths_keep_their_mean():
+    """Published limits of rays that all miss run backwards: weights are negative, their mean is still a depth."""
+    depths = torch.tensor([[[-1.0, -1.5, -2.0]]])
+    weights, _ = midpoint_weights(torch.full([1, 1, 3], 3.0), depths)
+    assert (weights < 0).all()
+    depth = expected_depth(weights, depths, torch.tensor([[[-2.0]]]), torch.tensor([[[-1.0]]]))
+    expected = (weights * torch.tensor([-1.25, -1.75])).sum() / weights.sum()
+    assert depth.item() == pytest.approx(expected.item())
+    assert -1.75 < depth.item() < -1.25
+
+
 def test_depth_of_empty_rays_has_a_gradient_of_zero():
     density = torch.full([1, 1, 4], -200.0, requires_grad=True)
     depths = torch.linspace(1, 2, 4).view(1, 1, 4)
