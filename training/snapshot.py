@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -133,6 +133,10 @@ class Snapshot(Mapping[str, Any]):
         """SHA-256 of the file."""
         return sha256_of(self.path)
 
+    @overload
+    def recipe(self, name: Literal["G", "G_ema"] = "G_ema") -> GeneratorConfig: ...
+    @overload
+    def recipe(self, name: str) -> Recipe: ...
     def recipe(self, name: str = "G_ema") -> Recipe:
         """What a network is built from, without building it."""
         return self._parts(name)[0]

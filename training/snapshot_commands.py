@@ -98,7 +98,6 @@ def peculiarities(recipe: Recipe) -> list[str]:
 def summarize(snapshot: Snapshot) -> dict[str, Any]:
     """Plain facts about a snapshot: file, run, cameras, and of each network its size, resolutions and hash."""
     recipe = snapshot.recipe("G_ema")
-    assert isinstance(recipe, GeneratorConfig)
     view = recipe.view
     return {
         "file": str(snapshot.path),
