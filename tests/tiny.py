@@ -8,7 +8,7 @@ from training.background import SolidConfig, SphereConfig
 from training.background.sphere import StyledTextureConfig
 from training.generator import Generator, GeneratorConfig
 from training.rendering.renderer import RendererConfig
-from training.scene.decoders import SplitDecoderConfig
+from training.scene.decoders import SplitDecoder, SplitDecoderConfig
 from training.scene.triplane import TriplaneConfig
 from training.synthesis import BackboneConfig
 from training.upsampling import SuperresolutionConfig
@@ -39,9 +39,11 @@ def generator(background: SphereConfig | SolidConfig = SURROUNDINGS, solid: floa
     """A generator with random weights whose scenes are dense here and empty there; `solid` scales their densities."""
     torch.manual_seed(seed)
     network = Generator(generator_config(background)).eval().requires_grad_(False)
-    head = network.scene.decoder.density
+    decoder = network.scene.decoder
+    assert isinstance(decoder, SplitDecoder)
+    head = decoder.density
     torch.nn.init.normal_(head.weight, std=solid)
     points = torch.rand(1, 1000, 3) - 0.5
     latents = network.mapping(torch.randn(1, network.z_dim))
-    head.bias -= network.field(latents).density(points).mean()
+    head.bias.sub_(network.field(latents).density(points).mean())
     return network
