@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import zipfile
 
 import pytest
+from PIL import Image
 
 from tests.training_runs import ON_CPU, SMALL_BACKGROUND, SMALL_NETWORKS, make_dataset, run_train
 from training.options import OPTIONS
@@ -180,14 +183,36 @@ def test_required_options(data, outdir, name):
 def test_wrong_data(outdir, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
+    short, oblong, mixed = (make_dataset(tmp_path / f"{name}.zip", 4, 32) for name in ("short", "oblong", "mixed"))
+    rewrite(short, "dataset.json", json.dumps({"labels": [["img0000.png", [0.0] * 24]]}).encode())
+    rewrite(oblong, "img0000.png", png(32, 48))
+    rewrite(mixed, "img0002.png", png(64, 64))
     cases = {
         tmp_path / "nowhere.zip": "no such file or folder",
         empty: "no pictures",
+        short: "24 numbers",
+        oblong: "not square",
+        mixed: "img0002.png is 64x64 but 3 others are 32x32",
         make_dataset(tmp_path / "unlabelled.zip", 4, 32, labels=False): "no camera labels",
         make_dataset(tmp_path / "odd.zip", 4, 48): "resolution 48 has no super-resolution",
     }
     for path, message in cases.items():
         assert message in refusal(outdir, f"--data={path}", *BASE, "--device=cpu")
+
+
+def png(width, height):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def rewrite(path, name, content):
+    """Replaces one entry of a zip."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in (entries | {name: content}).items():
+            archive.writestr(entry, data)
 
 
 def test_wrong_snapshots(data, outdir, tmp_path):
