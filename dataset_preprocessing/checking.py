@@ -178,7 +178,7 @@ def _check_labels(archive: Archive, report: Report, headers: dict[str, ImageHead
     if not entries:
         report.add(
             "error", "no labels", "there are no camera labels", [LABEL_FILE],
-            "dataset_tool.py import (known cameras) or poses (a camera prior), or train with --cond=False",
+            "dataset_tool.py import (known cameras) or poses (a camera prior)",
         )  # fmt: skip
         return
     pairs = content["labels"]

@@ -146,7 +146,7 @@ class ImageDataset(torch.utils.data.Dataset):
             other = " (it has EpiGRAF's `camera_angles`: import them)" if "camera_angles" in content else ""
             raise DatasetError(
                 f"{self.archive.path} has no camera labels in {LABEL_FILE}{other}; make them with "
-                "`dataset_tool.py import` or `poses`, or train without labels (--cond=False)"
+                "`dataset_tool.py import` or `poses`; with --cond=False too, generated pictures are seen from them"
             )
         rows = np.empty((len(self.image_names), LABEL_SIZE), dtype=np.float32)
         for row, name in zip(rows, self.image_names, strict=True):
