@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,7 +102,7 @@ class Trainer:
     """Runs steps. `batch` pictures a step over all processes, in `micro_batches` portions on each of them."""
 
     networks: Networks
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: Mapping[str, torch.optim.Optimizer]
     phases: list[Phase]
     draw: Draw
     statistics: Collector

@@ -41,8 +41,8 @@ def test_logger_keeps_lines_but_not_progress(tmp_path, capsys):
 def test_atomic_path_leaves_all_or_nothing(tmp_path):
     target = tmp_path / "out.bin"
     files.write_text(target, "old")
-    with pytest.raises(TypeError), files.atomic_path(target) as temporary:
-        temporary.write_text(None)
+    with pytest.raises(UnicodeEncodeError), files.atomic_path(target) as temporary:
+        temporary.write_text("half, and then \ud800", encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
     assert target.read_text() == "old"
     with files.atomic_path(target) as temporary:

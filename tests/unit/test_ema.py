@@ -36,9 +36,9 @@ def test_update_moves_parameters_and_copies_buffers(batch, images, expected):
     with torch.no_grad():
         average.weight.fill_(-1)
         network.weight.fill_(2)
-        network.running_mean.fill_(7)
+        network.get_buffer("running_mean").fill_(7)
     update(average, network, decay(EmaConfig(), batch, images))
     torch.testing.assert_close(average.weight, torch.full([3], expected))
-    assert torch.equal(average.running_mean, network.running_mean)
+    assert torch.equal(average.get_buffer("running_mean"), network.get_buffer("running_mean"))
     if images == 0:
         assert torch.equal(average.weight, network.weight)

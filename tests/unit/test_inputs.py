@@ -21,6 +21,8 @@ def test_inputs_are_fixed_by_their_name(G):
     first, again, other = (draw.fakes(G, 6, 0.5, name) for name in ((0, 1, "a"), (0, 1, "a"), (0, 2, "a")))
     assert first.z.shape == (6, G.z_dim)
     assert torch.equal(first.z, again.z)
+    assert first.keys is not None
+    assert again.keys is not None
     assert torch.equal(first.keys, again.keys)
     assert torch.equal(first.mapping_camera.cam2world, again.mapping_camera.cam2world)
     assert not torch.equal(first.z, other.z)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from tests.unit.training_parts import networks, prior, reals
 from training import phases
 from training.augment import AugmentConfig, AugmentPipe
+from training.config import override
 from training.inputs import Draw
 from training.losses import DensityConfig, LossConfig, MarchConfig
 from training.losses.regularizers import MARCH_REGULARIZERS
@@ -50,10 +53,11 @@ def test_generator_main_is_softplus_of_the_negated_logits(G_D, fakes):
 def test_discriminator_main_keeps_the_generator_out_and_updates_its_average(G_D, fakes):
     G, D = G_D
     before = G.mapping.scene.w_avg.clone()
-    fake, real = 0, 0
-    for index, loss in enumerate(phases.discriminator_main(G, D, fakes, reals(4), SETTINGS)):
-        fake, real = (loss, real) if index == 0 else (fake, loss)
+    losses = []
+    for loss in phases.discriminator_main(G, D, fakes, reals(4), SETTINGS):
+        losses.append(loss)
         loss.values.mean().backward()
+    fake, real = losses
     assert not touched(G)
     assert touched(D)
     assert not torch.equal(before, G.mapping.scene.w_avg)
@@ -107,9 +111,9 @@ def test_blur_reaches_the_fake_picture_but_not_its_raw_copy(G_D):
 
 
 def test_augmentation_changes_both_pictures_alike():
-    strengths = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")
-    colors = ("contrast", "lumaflip", "hue", "saturation")
-    pipe = AugmentPipe(AugmentConfig(mode="fixed", p=1, **dict.fromkeys(strengths + colors, 0.0)))
+    geometry: dict[str, Any] = dict.fromkeys(("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"), 0.0)
+    colors: dict[str, Any] = dict.fromkeys(("contrast", "lumaflip", "hue", "saturation"), 0.0)
+    pipe = AugmentPipe(AugmentConfig(mode="fixed", p=1, **geometry, **colors))
     image = torch.rand(4, 3, 32, 32)
     raw = torch.nn.functional.interpolate(image, [8, 8], mode="bilinear", antialias=True)
     views = phases.augmented(Views(image, raw), pipe)
@@ -131,13 +135,13 @@ REGULARIZED = LossConfig(
 
 def test_regularizers_share_one_scene_and_one_march(G_D, fakes, monkeypatch):
     G, _ = G_D
-    scenes, renders = [], []
-    monkeypatch.setattr(G.scene, "forward", lambda *args, f=G.scene.forward: scenes.append(1) or f(*args))
-    monkeypatch.setattr(phases, "render", lambda *args, f=phases.render: renders.append(1) or f(*args))
+    scene, render = Mock(side_effect=G.scene.forward), Mock(side_effect=phases.render)
+    monkeypatch.setattr(G.scene, "forward", scene)
+    monkeypatch.setattr(phases, "render", render)
     scale = {"density": 0.25, "density_monotonic": 10.0, "fg_density": 0.5, "fg_density_spatial": 0.7}
     settings = replace(SETTINGS, regularizer_scale={**scale, "bg_transmittance": 0.3})
     loss = only(phases.generator_regularizers(G, fakes, settings, REGULARIZED))
-    assert (len(scenes), len(renders)) == (1, 1)
+    assert (scene.call_count, render.call_count) == (1, 1)
     torch.testing.assert_close(loss.values, sum(loss.statistics.values()))
     assert set(loss.statistics) == set(phases.REGULARIZER_STATISTICS.values())
     loss.values.mean().backward()
@@ -148,7 +152,7 @@ def test_regularizers_share_one_scene_and_one_march(G_D, fakes, monkeypatch):
 @pytest.mark.parametrize("name", MARCH_REGULARIZERS)
 def test_each_regularizer_acts_alone(G_D, fakes, name):
     G, _ = G_D
-    config = LossConfig(**{name: MarchConfig(strength=2.0)})
+    config = override(LossConfig(), f"{name}.strength", 2.0)
     settings = replace(SETTINGS, regularizer_scale={name: 2.0})
     loss = only(phases.generator_regularizers(G, fakes, settings, config, noise_mode="none"))
     out = G.synthesis(G.mapping(fakes.z, fakes.mapping_camera), fakes.camera, SETTINGS.render, noise_mode="none")
@@ -167,6 +171,7 @@ def test_density_alone_marches_no_rays(G_D, fakes, monkeypatch):
 def test_style_mixing_takes_late_rows_from_the_second_latent(G_D):
     G, _ = G_D
     fakes = Draw(prior(), style_mixing_prob=1.0).fakes(G, 4, 1.0, ("mix",))
+    assert fakes.mix is not None
     latents = phases.map_fakes(G, fakes)
     first, second = G.mapping(fakes.z, fakes.mapping_camera), G.mapping(fakes.mix.z, fakes.camera)
     cut = fakes.mix.cut
