@@ -138,12 +138,19 @@ def copy_networks(loaded: Snapshot, networks: Mapping[str, nn.Module | None], ex
 
 
 def load_state(path: Path, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """The training state of a run; SnapshotError unless it belongs to networks of these sizes."""
+    """The training state of a run.
+
+    Raises SnapshotError unless it is one, of this version, with optimizers of networks of these sizes.
+    """
     state = snapshot.load_training_state(path)
+    missing = {"progress", "optimizers", "batches", "signs"} - state.keys()
+    if missing:
+        raise SnapshotError(f"{path}: not a training state of this version: it lacks {', '.join(sorted(missing))}")
     for name, network in networks.items():
-        saved = state["optimizers"][name]["state"]
-        shapes = {index: parameter.shape for index, parameter in enumerate(network.parameters())}
-        for index, entry in saved.items():
-            if index not in shapes or tuple(entry["exp_avg"].shape) != tuple(shapes[index]):
-                raise SnapshotError(f"{path}: its optimizer of {name} belongs to other networks")
+        saved = state["optimizers"][name]
+        shapes = [tuple(parameter.shape) for parameter in network.parameters()]
+        numbers = saved["param_groups"][0]["params"]
+        moments = {number: tuple(entry["exp_avg"].shape) for number, entry in saved["state"].items()}
+        if len(numbers) != len(shapes) or any(shapes[number] != shape for number, shape in moments.items()):
+            raise SnapshotError(f"{path}: its optimizer of {name} belongs to other networks (is --freezed the same?)")
     return state

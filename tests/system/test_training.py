@@ -151,7 +151,11 @@ def test_a_path_goes_on_unless_something_else_is_learned(command, tmp_path):
 def test_a_run_of_other_networks_does_not_go_on(command):
     folder = finish(*command, "--kimg=0.004")
     result = run_train(*command, "--kimg=0.008", "--resume=latest", "--cmax=4")
-    assert "is not the network of this configuration" in str(result.output) + str(result.exception)
+    assert "is not the network of this configuration" in result.output
+    frozen = run_train(*command, "--kimg=0.008", "--resume=latest", "--freezed=1")
+    assert "its optimizer of D belongs to other networks" in frozen.output
+    (folder / "training-state-000000.pt").write_bytes(b"nothing")
+    assert "not a usable" in run_train(*command, "--kimg=0.008", "--resume=latest").output
     assert len(list(folder.parent.iterdir())) == 1
 
 
