@@ -98,7 +98,13 @@ class Check:
 
 GEOMETRY = (
     Check("depth", "Depth error", "depth", AtMost(0.6, 1, 0.25), "the shape is not the one that the pictures show"),
-    Check("nfs", "Non-flatness", "nfs", Around(2.5, 0.7, 1.6), "small: flat or missing; large: fog, or a bowl"),
+    Check(
+        "nfs",
+        "Non-flatness of the object",
+        "nfs_solid",
+        Around(4.0, 0.6, 1.6),
+        "small: flat or missing; large: fog, or a bowl",
+    ),
     Check("pose", "Pose error, rad²", "pose", AtMost(0.06, 1, 0.03), "turning the camera does not turn the object"),
     Check(
         "reprojection",
@@ -128,7 +134,7 @@ FOREGROUND = (
     ),
 )
 PICTURES = (
-    Check("fid", "FID (lite)", "fid", AtMost(float("inf"), 2), "pictures unlike the real ones"),
+    Check("fid", "FID (lite)", "fid", AtMost(float("inf"), 1.5), "pictures unlike the real ones"),
     Check("precision", "Precision", "pr_precision", AtLeast(0.5, 0.25), "implausible pictures"),
     Check("recall", "Recall", "pr_recall", AtLeast(0.3, 0.25), "missing variety: modes have collapsed"),
     Check("modes", "Variety of drawn parameters", "modes", AtLeast(0.75, 0.1), "missing variety: modes have collapsed"),

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from metrics.estimators.network import resize
-from metrics.estimators.source import estimator_of
+from metrics.estimators.source import estimator_of, trained_for
 from metrics.evaluation import Evaluation, to_uint8
 from metrics.geometry import SOLID, foreground_depth
 from metrics.names import Request
 from metrics.types import Draw, MetricError
-from metrics.workers import batches_of
 from training.types import Camera, RenderOutput
 
 FEWEST_PIXELS = 16
@@ -137,13 +136,16 @@ def overlap(a: Tensor, b: Tensor) -> Tensor:
 def measure_modes(evaluation: Evaluation, request: Request) -> dict[str, float]:
     """Share, in [0, 1], of the variety of the drawn parameters that generated pictures show; 1 is best.
 
-    An estimator reads every drawn parameter off the pictures. For each, the histogram of generated pictures over the
-    eighths of the real ones' estimates is compared: 1 minus half the sum of absolute differences, then the mean.
+    An estimator reads every drawn parameter off the pictures, and off the real ones that it was not trained on. For
+    each parameter the histograms of the two over eighths of the real ones are compared: 1 minus half the sum of
+    absolute differences, then the mean.
     """
-    estimator = estimator_of(evaluation, request, "factors")
+    estimator = trained_for(evaluation, request, "factors")
     dataset = evaluation.real_dataset(full=True)
-    real_images = (dataset.gather(part)[0].to(evaluation.device) for part in batches_of(len(dataset), 64))
-    real = torch.cat([estimator(images).factors for images in real_images]).double().cpu().numpy()
+    images, _ = dataset.gather(estimator.unseen)
+    real = (
+        torch.cat([estimator(part.to(evaluation.device)).factors for part in images.split(64)]).double().cpu().numpy()
+    )
 
     def compute(draw: Draw) -> np.ndarray:
         out = as_drawn(evaluation, draw)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metrics.cameras import Surround
+from metrics.estimators.recipe import Recipe
 from metrics.features import Detector, Detectors
 from metrics.statistics import Moments
 from metrics.store import Store
@@ -36,9 +37,9 @@ KEPT_PICTURES = 10_000
 class Evaluation:
     """A generator, a data set and the means to compare them; every metric is a function of this and its name.
 
-    `cameras` replaces the labels of a data set that has none. `resamples`: how often each value is computed again from
-    pictures drawn with replacement (bootstrap), for intervals; the values go to `draws`. `rows` are what each value was
-    computed from, a row a picture, by the name of the first value.
+    `cameras` replaces the labels of a data set that has none. `recipe`: how estimators are trained. `resamples`: how
+    often each value is computed again from pictures drawn with replacement (bootstrap), for intervals; the values go to
+    `draws`. `rows` are what each value was computed from, a row a picture, by the name of the first value.
     """
 
     generator: GeneratorLike
@@ -50,6 +51,7 @@ class Evaluation:
     device: torch.device | str = "cpu"
     progress: bool = True
     resamples: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
     draws: dict[str, list[float]] = field(default_factory=dict)
     rows: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)

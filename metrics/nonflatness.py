@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metrics.evaluation import Evaluation
-from metrics.geometry import axial
+from metrics.geometry import SOLID, axial
 from metrics.names import Request
 from metrics.types import Draw
 from training.types import RayMarch
@@ -23,6 +23,8 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
     256 samples a ray; the lower half of the densities of a scene counts as empty; the expected depth (not divided by
     the opacity) is clamped to the range of samples, which the bins cover (Skorokhodov et al. 2023, "3D generation on
     ImageNet", section 4). Depth is measured along the optical axis, so that an upright plane is exactly flat.
+    `_solid` is the same over the rays of more than half opacity alone, their depth divided by it: the shape of the
+    object without its outline.
     """
     multiplier = samples_multiplier(evaluation)
 
@@ -34,7 +36,8 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
         return non_flatness(out.march, labels).cpu().numpy()
 
     scores = evaluation.collect(request.count, compute, "frontal views")
-    return evaluation.summarize(scores, lambda scores: {request.name: float(scores.mean())})
+    names = (request.name, f"{request.name}_solid")
+    return evaluation.summarize(scores, lambda scores: dict(zip(names, scores.mean(axis=0).tolist(), strict=True)))
 
 
 def samples_multiplier(evaluation: Evaluation) -> float:
@@ -46,16 +49,24 @@ def samples_multiplier(evaluation: Evaluation) -> float:
 
 
 def non_flatness(march: RayMarch, labels: Tensor) -> Tensor:
-    """Score `n` of marches over square frontal pictures."""
+    """Scores `n 2` of marches over square frontal pictures: over all rays, and over the solid ones."""
     middles = axial((march.depths[..., 1:] + march.depths[..., :-1]) / 2, labels)
-    depth = (cut_weights(march) * middles).sum(dim=2)
+    weights = cut_weights(march)
+    opacity, depth = weights.sum(dim=2), (weights * middles).sum(dim=2)
     near, far = middles.amin(dim=[1, 2]), middles.amax(dim=[1, 2])
     scores = []
-    for values, low, high in zip(depth, near, far, strict=True):
-        place = (values.clamp(low, high) - low) / (high - low) * BINS
-        share = torch.bincount(place.long().clamp(max=BINS - 1), minlength=BINS).double() / len(values)
-        scores.append((-(share * share.clamp(min=1e-300).log()).sum()).exp())
+    for total, share, low, high in zip(depth, opacity, near, far, strict=True):
+        solid = share > SOLID
+        parts = (total, total[solid] / share[solid])
+        scores.append(torch.stack([bins_used(values.clamp(low, high), low, high) for values in parts]))
     return torch.stack(scores)
+
+
+def bins_used(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """exp(entropy) of the histogram of values over 64 bins from low to high; 1 where there are no values."""
+    place = ((values - low) / (high - low) * BINS).long().clamp(max=BINS - 1)
+    share = torch.bincount(place, minlength=BINS).double() / max(len(values), 1)
+    return (-(share * share.clamp(min=1e-300).log()).sum()).exp()
 
 
 def cut_weights(march: RayMarch) -> Tensor:

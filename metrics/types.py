@@ -17,10 +17,17 @@ class MetricError(ValueError):
 class GeneratorLike(Protocol):
     """What metrics use of a generator; `training.generator.Generator` has it."""
 
-    z_dim: int
-    img_resolution: int
-    raw_resolution: int
-    training: bool
+    @property
+    def z_dim(self) -> int: ...
+
+    @property
+    def img_resolution(self) -> int: ...
+
+    @property
+    def raw_resolution(self) -> int: ...
+
+    @property
+    def training(self) -> bool: ...
 
     def mapping(
         self, z: Tensor, c: Tensor, truncation_psi: float = 1, truncation_cutoff: int | None = None

@@ -8,28 +8,37 @@ import torch
 from torch import Tensor
 
 from metrics.estimators.network import Answers
-from metrics.estimators.training import estimator_for
+from metrics.estimators.training import Trained, estimator_for
+from metrics.estimators.truth import Truth
 from metrics.evaluation import Evaluation
 from metrics.names import Request
 from metrics.types import MetricError
 
 
 def estimator_of(evaluation: Evaluation, request: Request, question: str) -> Callable[[Tensor], Answers]:
-    """What answers "depth", "pose", "mask" or "factors" about uint8 pictures.
+    """What answers "depth", "pose" or "mask" about uint8 pictures.
 
     Raises DetectorError where the user's file is missing, MetricError where the data set has no truth to learn from.
     """
-    if request.source != "trained":
-        detector = evaluation.detector(question)
-        return lambda images: answers_of_file(question, detector.features(images))
+    if request.source == "trained":
+        return trained_for(evaluation, request, question)
+    detector = evaluation.detector(question)
+    return lambda images: answers_of_file(question, detector.features(images))
+
+
+def trained_for(evaluation: Evaluation, request: Request, question: str) -> Trained:
+    """The estimator that was trained, or is now, on the data set, which must have the truth for the question.
+
+    Raises MetricError where it has not.
+    """
     dataset = evaluation.real_dataset(full=True)
-    with evaluation.stage("estimator"):
-        trained = estimator_for(dataset, evaluation.store, evaluation.device, progress=evaluation.progress)
-    if question not in trained.questions:
+    if question != "pose" and Truth.beside(dataset) is None:
         raise MetricError(
             f"{request.name}: {dataset.archive.path} has no ground truth beside it to learn {question} from; "
             "take data made by dataset_preprocessing.synthetic, or ask without _trained and give an estimator"
         )
+    with evaluation.stage("estimator"):
+        trained = estimator_for(dataset, evaluation.store, evaluation.device, evaluation.recipe, evaluation.progress)
     evaluation.used["estimator"] = trained.describe()
     return trained
 
@@ -37,7 +46,7 @@ def estimator_of(evaluation: Evaluation, request: Request, question: str) -> Cal
 def embedder_of(evaluation: Evaluation, request: Request) -> Callable[[Tensor], Tensor]:
     """What turns uint8 pictures into rows that are alike for the same object or person."""
     if request.source == "trained":
-        estimator = estimator_of(evaluation, request, "factors")
+        estimator = trained_for(evaluation, request, "factors")
         return lambda images: estimator(images).factors
     return evaluation.detector(request.source or "embedder").features
 

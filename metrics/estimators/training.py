@@ -12,38 +12,28 @@ from tqdm import tqdm
 
 from metrics.cameras import Surround
 from metrics.estimators.network import MAP_SIDE, SIDE, Answers, Estimator, resize
+from metrics.estimators.recipe import Recipe
 from metrics.estimators.truth import Factors, Truth
 from metrics.store import Store
 from torch_utils import distributed
 from training.dataset import ImageDataset
 from training.types import Camera
 
-HELD_OUT = 0.1
-"""Share of the pictures, at most 200, that measures the estimator itself."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an estimator is trained: steps of AdamW with a cosine schedule."""
-
-    steps: int = 1000
-    batch: int = 32
-    rate: float = 2e-3
-    seed: int = 0
-    pictures: int = 4000
+HELD_OUT = 0.15
+"""Share of the pictures, at most 400, that measures the estimator itself."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """An estimator ready for use.
 
-    front `3 3`: the rotation that poses are told relative to. questions: what it was taught: always "pose", and
-    "depth", "mask", "factors" where the data set has truth. held_out: its own errors on pictures that it has not seen.
+    front `3 3`: the rotation that poses are told relative to. unseen: numbers of the data set's pictures that it was
+    not trained on; held_out: its errors on them.
     """
 
     network: Estimator
     front: Tensor
-    questions: tuple[str, ...]
+    unseen: tuple[int, ...]
     held_out: dict[str, float]
     recipe: Recipe
 
@@ -73,7 +63,7 @@ class Lessons:
 
 
 def estimator_for(
-    dataset: ImageDataset, store: Store, device: torch.device | str, recipe: Recipe = Recipe(), progress: bool = True
+    dataset: ImageDataset, store: Store, device: torch.device | str, recipe: Recipe, progress: bool = True
 ) -> Trained:
     """The estimator of a data set, from the store or trained now by the leading process."""
     truth = Truth.beside(dataset)
@@ -93,26 +83,27 @@ def estimator_for(
         store.save(key, arrays)
     arrays = distributed.broadcast_object(arrays)
     assert arrays is not None
-    network = Estimator(0 if factors is None else factors.size)
+    network = Estimator(1 if factors is None else factors.size)
+    _, unseen = division(len(dataset), recipe)
     network.load_state_dict({name: torch.from_numpy(np.array(arrays[name])) for name in network.state_dict()})
-    questions = ("pose",) if truth is None else ("pose", "depth", "mask", "factors")
     held_out = {name[9:]: float(value) for name, value in arrays.items() if name.startswith("held_out.")}
-    return Trained(network.to(device).eval().requires_grad_(False), front, questions, held_out, recipe)
+    return Trained(network.to(device).eval().requires_grad_(False), front, tuple(unseen), held_out, recipe)
 
 
 def prepare_lessons(
     dataset: ImageDataset, truth: Truth | None, factors: Factors | None, front: Tensor, recipe: Recipe
 ) -> Lessons:
-    """What there is to learn from, at the estimator's size.
+    """What there is to learn from, at the estimator's size; the held-out pictures come last.
 
     Depth is counted from the mean over all objects in units of its spread, and 0 off the objects.
     """
-    chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(dataset))[: recipe.pictures]).tolist()
+    shown, unseen = division(len(dataset), recipe)
+    chosen = shown + unseen
     images = torch.cat([resize(dataset[i][0][None].float(), SIDE).round().to(torch.uint8) for i in chosen])
     rotations = front.T @ Camera.from_label(dataset.labels[chosen]).cam2world[:, :3, :3]
     none = torch.zeros(len(chosen), 0, MAP_SIDE, MAP_SIDE)
     if truth is None or factors is None:
-        return Lessons(images, rotations, none, none, torch.zeros(len(chosen), 0))
+        return Lessons(images, rotations, none, none, torch.zeros(len(chosen), 1))
     mask = torch.cat([resize(truth.mask(i)[None], MAP_SIDE) for i in chosen])
     depths = []
     for i in chosen:
@@ -127,14 +118,20 @@ def prepare_lessons(
     return Lessons(images, rotations, torch.where(solid, depth, 0), mask, rows)
 
 
+def division(count: int, recipe: Recipe) -> tuple[list[int], list[int]]:
+    """Numbers of the pictures to train on and of those held out, of a data set of `count`."""
+    order = np.random.default_rng(recipe.seed).permutation(count)[: recipe.pictures].tolist()
+    held = min(max(int(HELD_OUT * len(order)), 1), 400)
+    return order[held:], order[:held]
+
+
 def train(lessons: Lessons, recipe: Recipe, device: torch.device | str, progress: bool) -> dict[str, np.ndarray]:
     """Weights of an estimator after its training, with its errors on the held-out pictures as `held_out.*`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = Estimator(lessons.factors.shape[1]).to(device)
-    order = torch.from_numpy(np.random.default_rng(recipe.seed).permutation(len(lessons.images)))
-    held = min(max(int(HELD_OUT * len(order)), 1), 200)
-    shown, unseen = order[held:], order[:held]
+    held = len(division(len(lessons.images), recipe)[1])
+    shown, unseen = torch.arange(len(lessons.images)).tensor_split([len(lessons.images) - held])
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.1)
     random = torch.Generator().manual_seed(recipe.seed)

@@ -71,11 +71,10 @@ class Foggy(GroundTruth):
 
     def march(self, depth: Tensor, opacity: Tensor) -> RayMarch:
         steps = torch.linspace(-0.25, 0.25, 33)
-        middle = depth.clamp(self.reach[0] + 0.26, self.reach[1] - 0.26)
-        depths = middle[..., None] + steps
+        depths = depth[..., None] + steps
         hazy = 0.25 + 0.65 * opacity
         raw = (-torch.log1p(-hazy) / 0.5).expm1().log() + 1
         density = raw[..., None].expand_as(depths)
         weights, transmittance = midpoint_weights(density, depths)
         none = depths[..., :0]
-        return RayMarch(none, middle[..., None], weights, transmittance, depths, density, none, none)
+        return RayMarch(none, depth[..., None], weights, transmittance, depths, density, none, none)

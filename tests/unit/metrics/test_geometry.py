@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,13 +109,17 @@ def test_nothing_in_view_counts_nothing() -> None:
 def test_flat_billboard_scores_one_and_a_slope_uses_all_bins() -> None:
     labels = ring_of_labels(0.0)
     flat = plane(labels)
-    assert float(non_flatness(thin_march(flat), labels)) == pytest.approx(1.0)
+    assert non_flatness(thin_march(flat), labels)[0].tolist() == pytest.approx([1.0, 1.0])
     rows = torch.linspace(0, 1, SIDE)[:, None].expand(SIDE, SIDE).flatten()[None]
     cosine = axial(torch.ones_like(flat), labels)
     slope = (NEAR + 0.02 + (FAR - NEAR - 0.04) * rows) / cosine
-    assert 35 < float(non_flatness(thin_march(slope), labels)) <= 64
+    steep = non_flatness(thin_march(slope), labels)[0, 0]
+    assert 35 < float(steep) <= 64
     bulge = flat - 0.3 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(0))
-    assert 1.5 < float(non_flatness(thin_march(bulge), labels)) < float(non_flatness(thin_march(slope), labels))
+    assert 1.5 < float(non_flatness(thin_march(bulge), labels)[0, 1]) < float(steep)
+    empty = thin_march(bulge, opacity=0.0)
+    empty = replace(empty, density=torch.full_like(empty.density, -1e9))
+    assert non_flatness(empty, labels)[0, 1] == 1
 
 
 def test_light_along_rays() -> None:
