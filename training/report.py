@@ -40,7 +40,7 @@ Series = Sequence[tuple[float, float]]
 
 
 def read_statistics(run: Path) -> dict[str, list[tuple[float, float]]]:
-    """Means of every statistic over kimg. Raises ValueError, with file and line, for a line that is not JSON."""
+    """Means of every statistic over kimg. Raises ValueError, with file and line, for a damaged line."""
     path = run / STATISTICS_FILE
     series: dict[str, list[tuple[float, float]]] = {}
     if not path.is_file():
@@ -48,9 +48,9 @@ def read_statistics(run: Path) -> dict[str, list[tuple[float, float]]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-        kimg = record["Progress/kimg"]["mean"]
+            kimg = record["Progress/kimg"]["mean"]
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path}, line {number}: no statistics ({error!r})") from error
         for name, moments in record.items():
             if isinstance(moments, dict) and math.isfinite(moments["mean"]):
                 series.setdefault(name, []).append((kimg, moments["mean"]))
@@ -64,7 +64,13 @@ def lapses(run: Path) -> dict[str, list[Path]]:
         match = re.fullmatch(r"fakes(\d+)(\w*)\.png", path.name)
         if match:
             found.setdefault(match[2].lstrip("_"), []).append(path)
-    return {name: paths[:: -(-len(paths) // LONGEST_LAPSE)] for name, paths in found.items()}
+    return {name: _thinned(paths) for name, paths in found.items()}
+
+
+def _thinned(paths: list[Path]) -> list[Path]:
+    """The last one, and every n-th before it."""
+    step = -(-len(paths) // LONGEST_LAPSE)
+    return paths[::-1][::step][::-1]
 
 
 def write_report(run: Path) -> Path:
