@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
@@ -14,6 +15,9 @@ from dnnlib.util import Logger
 from torch_utils import distributed
 from training.loop import Plan, Run
 from training.run_folder import create_run_folder, run_name
+
+SAME_REQUEST_SECONDS = 2.0
+"""Signals within this time are one request: `timeout` and some schedulers send theirs more than once."""
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -31,14 +35,16 @@ def launch(plan: Plan) -> None:
 
 def run_process(rank: int, processes: int, address: str | None, plan: Plan) -> None:
     """One process of a run, from joining the others to leaving them."""
-    asked: list[int] = []
+    asked: list[float] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if asked:
+        now = time.monotonic()
+        if asked and now - asked[0] > SAME_REQUEST_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        asked.append(number)
-        distributed.print_main("\nEnding after this step, with a snapshot; once more to end at once.", flush=True)
+        if not asked:
+            distributed.print_main("\nEnding after this step, with a snapshot; once more to end at once.", flush=True)
+        asked.append(now)
 
     with _handling(remember), ExitStack() as stack:
         if address is not None:

@@ -231,6 +231,7 @@ def test_an_interrupt_ends_with_a_snapshot(command, tmp_path, gpus):
         if line.startswith("tick 1"):
             break
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "Stopped at" in output
