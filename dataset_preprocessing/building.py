@@ -90,7 +90,7 @@ def build(
         if options.alpha == "mask":
             mask_writer = stack.enter_context(open_writer(dest.with_name(f"{dest.stem}-masks{dest.suffix}"), plan))
         left_out = _add_pictures(writer, mask_writer, source, items, options, workers, skip_broken, resolution)
-        present = {name for name, _, _ in writer.fingerprints()}
+        present = writer.fingerprints()
         kept = [item for item in items if item.name in present]
         if LABEL_FILE not in present:
             labels = _label_file(source, kept, options)
@@ -205,6 +205,6 @@ def _final_label(source: Source, item: Item, options: PictureOptions) -> Label:
 
 def _pictures_hash(writer: Writer) -> str:
     digest = hashlib.sha256()
-    for name, size, crc in writer.fingerprints():
-        digest.update(f"{name} {size} {crc}\n".encode())
+    for name, (size, crc, tail) in writer.fingerprints().items():
+        digest.update(f"{name} {size} {crc} {tail}\n".encode())
     return digest.hexdigest()

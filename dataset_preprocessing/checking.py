@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -109,8 +110,14 @@ def full_check(path: str, *, use_labels: bool = True, workers: int = 1) -> Repor
     archive = open_archive(path)
     known = {name for finding in report.findings if finding.code in ("broken", "huge") for name in finding.files}
     todo = [name for name in report.images if name not in known]
-    faults = ordered_map(partial(_decoding_fault, archive=archive), todo, workers, "checking")
-    broken = [(name, fault) for name, fault in zip(todo, faults, strict=True) if fault]
+    broken: list[tuple[str, str]] = []
+    same: dict[bytes, list[str]] = defaultdict(list)
+    results = ordered_map(partial(_decode_and_hash, archive=archive), todo, workers, "checking")
+    for name, (fault, digest) in zip(todo, results, strict=True):
+        if fault:
+            broken.append((name, fault))
+        else:
+            same[digest].append(name)
     report.add(
         "error",
         "broken",
@@ -118,16 +125,20 @@ def full_check(path: str, *, use_labels: bool = True, workers: int = 1) -> Repor
         [name for name, _ in broken],
         f"replace them, or leave them out with {_CONVERT} --skip-broken",
     )
-    _check_duplicates(archive, [name for name in todo if name not in dict(broken)], report)
+    copies = [name for group in same.values() for name in group[1:]]
+    mend = "fine in a rebalanced set; else drop them with subset --distinct"
+    report.add("warning", "duplicates", "copies of other pictures", copies, mend)
     return report
 
 
-def _decoding_fault(name: str, archive: Archive) -> str | None:
+def _decode_and_hash(name: str, archive: Archive) -> tuple[str | None, bytes]:
+    """What is wrong with a picture, and the hash of its file."""
     try:
-        decode(archive.read(name), name)
+        data = archive.read(name)
+        decode(data, name)
     except ArchiveError as error:
-        return str(error).removeprefix(f"{name}: ")
-    return None
+        return str(error).removeprefix(f"{name}: "), b""
+    return None, hashlib.sha256(data).digest()
 
 
 def _check_headers(archive: Archive, report: Report) -> dict[str, ImageHeader]:
@@ -328,20 +339,6 @@ def _convention_code(transpose: bool, invert: bool, flip_axes: str) -> str:
     if invert:
         return "world to camera"
     return {"yz": "OpenGL", "": "up axis"}.get(flip_axes, "handedness")
-
-
-def _check_duplicates(archive: Archive, names: list[str], report: Report) -> None:
-    same: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for name in names:
-        same[archive.fingerprint(name)].append(name)
-    copies = [name for group in same.values() for name in group[1:]]
-    report.add(
-        "warning",
-        "duplicates",
-        "pictures that are copies of others",
-        copies,
-        "fine in a rebalanced set; else drop them with subset",
-    )
 
 
 def summarize(report: Report) -> str:

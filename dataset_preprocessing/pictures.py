@@ -26,11 +26,13 @@ class PictureOptions:
     resolution: width and height of the result (None: as it comes). transform: "center-crop" to a square,
     "center-crop-wide" to the aspect of `resolution`, framed by black bars to a square.
     alpha: "drop" it, put the picture on "white" or "black", or keep it apart as a "mask" (the picture goes on black).
+    keep: side of the square, in source pixels, that "center-crop" keeps (None: the largest).
     """
 
     resolution: tuple[int, int] | None = None
     transform: Transform = "none"
     alpha: Alpha = "drop"
+    keep: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def plan_crop(size: tuple[int, int], options: PictureOptions) -> Crop:
     if options.transform == "none":
         return Crop((0, 0, width, height), options.resolution or size)
     if options.transform == "center-crop":
-        side = min(width, height)
+        side = min(width, height, options.keep or width)
         left, top = (width - side) // 2, (height - side) // 2
         return Crop((left, top, left + side, top + side), options.resolution or (side, side))
     if options.resolution is None:

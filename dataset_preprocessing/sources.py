@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from dataset_preprocessing.extras import need
 from training.archive import (
     LABEL_FILE,
     MAX_ENTRY_BYTES,
@@ -159,10 +160,7 @@ class LmdbSource:
 @functools.cache
 def _lmdb_environment(path: Path) -> Any:
     """The open store; LMDB admits one to a process."""
-    try:
-        import lmdb
-    except ImportError:
-        raise ArchiveError(f"{path} is an LMDB store: `pip install gan3d[data]` to read it") from None
+    lmdb = need("lmdb", f"{path} is an LMDB store, and reading it")
     try:
         return lmdb.open(str(path), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:

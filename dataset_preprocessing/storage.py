@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
+from training.archive import Fingerprint, fingerprint
+
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _ZIP64_END = struct.Struct("<4sQ2H2L4Q")
@@ -54,8 +56,8 @@ class Writer(Protocol):
     def add(self, name: str, data: bytes) -> None:
         """Write one entry."""
 
-    def fingerprints(self) -> list[tuple[str, int, int]]:
-        """Name, size and CRC-32 of every entry so far."""
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Names of all entries so far, and what tells their contents apart."""
 
     def finish(self) -> None:
         """Put the work under its final name."""
@@ -112,9 +114,16 @@ def _unlock(lock: IO[bytes]) -> None:
 @dataclass(frozen=True)
 class _Entry:
     name: bytes
-    size: int
-    crc: int
+    print: Fingerprint
     offset: int
+
+    @property
+    def size(self) -> int:
+        return self.print[0]
+
+    @property
+    def crc(self) -> int:
+        return self.print[1]
 
 
 class ZipWriter(Writer):
@@ -137,16 +146,16 @@ class ZipWriter(Writer):
 
     def add(self, name: str, data: bytes) -> None:
         """Append one entry."""
-        entry = _Entry(name.encode(), len(data), zlib.crc32(data), self._end)
+        entry = _Entry(name.encode(), fingerprint(data), self._end)
         header = (b"PK\3\4", 20, _UTF8, 0, 0, _EPOCH, entry.crc, entry.size, entry.size, len(entry.name), 0)
         self._file.write(_LOCAL.pack(*header) + entry.name)
         self._file.write(data)
         self._entries.append(entry)
         self._end += _record_size(entry)
 
-    def fingerprints(self) -> list[tuple[str, int, int]]:
-        """Name, size and CRC-32 of every entry so far."""
-        return [(entry.name.decode(), entry.size, entry.crc) for entry in self._entries]
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Names of all entries so far, and what tells their contents apart."""
+        return {entry.name.decode(): entry.print for entry in self._entries}
 
     def finish(self) -> None:
         """Write the index and put the file under its final name."""
@@ -179,11 +188,10 @@ class FolderWriter(Writer):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, data)
 
-    def fingerprints(self) -> list[tuple[str, int, int]]:
-        """Name, size and CRC-32 of every file so far, sorted."""
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Names of all files so far, sorted, and what tells their contents apart."""
         names = sorted(f.relative_to(self._partial).as_posix() for f in self._partial.rglob("*") if f.is_file())
-        contents = ((name, (self._partial / name).read_bytes()) for name in names)
-        return [(name, len(data), zlib.crc32(data)) for name, data in contents]
+        return {name: fingerprint((self._partial / name).read_bytes()) for name in names}
 
     def finish(self) -> None:
         """Put the folder under its final name."""
@@ -226,7 +234,7 @@ def _whole_entries(file: IO[bytes]) -> list[_Entry]:
         data = file.read(size)
         if len(data) != size or zlib.crc32(data) != crc:
             break
-        entries.append(_Entry(name, size, crc, offset))
+        entries.append(_Entry(name, fingerprint(data), offset))
     return entries
 
 

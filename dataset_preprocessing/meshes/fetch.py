@@ -21,10 +21,10 @@ def fetch_torcs(dest: Path, package: Path | None = None) -> int:
     """
     with tempfile.TemporaryDirectory() as folder:
         if package is None:
-            _run(["apt-get", "download", "torcs-data"], Path(folder))
-            package = _only(Path(folder), "torcs-data*.deb")
+            run_tool(["apt-get", "download", "torcs-data"], Path(folder))
+            package = the_only_file(Path(folder), "torcs-data*.deb")
         unpacked = Path(folder) / "unpacked"
-        _run(["dpkg-deb", "-x", str(package.resolve()), str(unpacked)], Path(folder))
+        run_tool(["dpkg-deb", "-x", str(package.resolve()), str(unpacked)], Path(folder))
         data = unpacked / "usr" / "share" / "games" / "torcs"
         if not (data / "cars").is_dir():
             raise ArchiveError(f"{package}: not the package torcs-data")
@@ -42,8 +42,8 @@ def fetch_panoramas(dest: Path, package: Path | None = None) -> int:
     count = 0
     with tempfile.TemporaryDirectory() as folder:
         if package is None:
-            _run(["npm", "pack", "@pmndrs/assets"], Path(folder))
-            package = _only(Path(folder), "*.tgz")
+            run_tool(["npm", "pack", "@pmndrs/assets"], Path(folder))
+            package = the_only_file(Path(folder), "*.tgz")
         try:
             with tarfile.open(package) as tar:
                 for member in tar:
@@ -66,7 +66,8 @@ def _embedded(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return base64.b64decode(found.group(1))
 
 
-def _run(command: list[str], folder: Path) -> None:
+def run_tool(command: list[str], folder: Path) -> None:
+    """Run a program in a folder; ArchiveError where it is not installed or fails."""
     if shutil.which(command[0]) is None:
         raise ArchiveError(f"{command[0]} is not installed; get the package another way and give it as --package")
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -75,7 +76,8 @@ def _run(command: list[str], folder: Path) -> None:
         raise ArchiveError(f"{' '.join(command)} failed: {''.join(last)}")
 
 
-def _only(folder: Path, pattern: str) -> Path:
+def the_only_file(folder: Path, pattern: str) -> Path:
+    """The one file that fits a pattern; ArchiveError for none or several."""
     files = list(folder.glob(pattern))
     if len(files) != 1:
         raise ArchiveError(f"expected one file {pattern}, found {len(files)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dataset_preprocessing.cameras import Floats
+from dataset_preprocessing.extras import need
 from training.archive import MAX_PIXELS, ArchiveError
 
 Texture = NDArray[np.uint8]
@@ -97,15 +97,6 @@ def load_mesh(path: Path) -> Mesh:
     if not parts:
         raise ArchiveError(f"{path}: holds no triangles")
     return join(parts)
-
-
-def need(package: str, purpose: str) -> Any:
-    """An optional package; ArchiveError that names the extra where it is missing."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        name = package.partition(".")[0]
-        raise ArchiveError(f"{purpose} needs {name}: `pip install gan3d[data]`") from None
 
 
 def _from_trimesh(part: Any) -> Mesh:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dataset_preprocessing.cameras import Floats
-from dataset_preprocessing.meshes.mesh import need
+from dataset_preprocessing.extras import need
 from training.archive import MAX_ENTRY_BYTES, MAX_PIXELS, ArchiveError
 
 SUFFIXES = (".exr", ".jpg", ".jpeg", ".png", ".exr.js")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dataset_preprocessing.cameras import Floats, pixel_rays
-from dataset_preprocessing.meshes.mesh import Mesh, need
+from dataset_preprocessing.extras import need
+from dataset_preprocessing.meshes.mesh import Mesh
 from dataset_preprocessing.meshes.panorama import Panorama, turned
 from dataset_preprocessing.synthetic.render import Picture, pool
 from dataset_preprocessing.synthetic.solids import dot, unit

@@ -311,3 +311,15 @@ def test_huge_pictures_are_refused_unread(tmp_path):
     assert png_header(huge).width == 10_000
     with pytest.raises(DatasetError, match="10000x10000 pixels; refused"):
         open_set(write_zip(tmp_path / "set.zip", {"a.png": huge}), use_labels=False)
+
+
+def test_content_hash_sees_single_pixels(tmp_path):
+    """The CRC-32 of a PNG has few bits to differ in, because the file holds CRCs of its own."""
+    hashes = set()
+    for value in range(200):
+        pixels = picture(0)
+        pixels[3, 3, 0] = value
+        pixels[5, 1, 2] = value // 2
+        path = write_zip(tmp_path / f"{value}.zip", {"a.png": png(pixels)})
+        hashes.add(open_set(path, use_labels=False).content_hash)
+    assert len(hashes) == 200
