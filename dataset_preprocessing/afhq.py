@@ -25,8 +25,8 @@ from dataset_preprocessing.published import back_off_along_view, build_faces, re
 def main(source: Path, cameras: Path, dest: Path, resolution: int, species: str, mirror: bool, workers: int) -> None:
     """Make the AFHQ set of EG3D and BallGAN.
 
-    Download by hand: AFHQv2 (repository "stargan-v2", CC BY-NC 4.0; a zip with the folders train/cat and so on), and the
-    camera file of the EG3D repository. Of each pose the rotation is taken; the camera is put 2.7 units off the origin.
+    Download by hand: AFHQv2 (repository "stargan-v2", CC BY-NC 4.0; a zip with folders train/cat and so on), and the
+    camera file of the EG3D repository. Of each pose the rotation is taken; the camera stands 2.7 units away.
     """
     labels = {name: back_off_along_view(pose) for name, pose in read_camera_file(cameras.expanduser()).items()}
     options = PictureOptions((resolution, resolution), "center-crop")

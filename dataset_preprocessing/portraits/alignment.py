@@ -22,7 +22,7 @@ PIVOT = np.array([0.0, 0.0, 0.175])
 MODEL_ORIGIN = np.array([0.0, 0.0, 0.10])
 """Where the canonical face's origin is put, so that the pivot lies a little behind the eyes."""
 
-_MAX_ERROR = 0.05
+_MAX_ERROR = 0.08
 _ITERATIONS = 30
 
 
@@ -31,7 +31,7 @@ class FaceCrop:
     """A square of a photograph, in its pixels, and the camera of what it shows.
 
     center: its middle. size: its side. roll: angle of its x axis against the photograph's, radians, clockwise.
-    error: root mean square distance of landmarks from the fitted face, in crop widths.
+    error: root mean square distance of landmarks from the fitted face, as a share of the face's height.
     """
 
     center: tuple[float, float]
@@ -75,7 +75,9 @@ def align(landmarks: Floats, model: FaceModel, keep_roll: bool = False) -> FaceC
         size = size * factor
         if np.abs(offset).max() < 1e-6 and abs(factor - 1) < 1e-6:
             break
-    error = float(np.sqrt(np.sum(_residuals(pose, world[used] - PIVOT, crop.to_crop(landmarks[used]), weights) ** 2)))
+    seen = crop.to_crop(landmarks)
+    misses = _residuals(pose, world[used] - PIVOT, seen[used], weights)
+    error = float(np.sqrt(np.sum(misses**2)) / np.ptp(seen, axis=0).max())
     if error > _MAX_ERROR or not np.isfinite(size):
         raise ArchiveError("the landmarks do not fit a face")
     return FaceCrop((float(center[0]), float(center[1])), float(size), roll, camera_label(pose), error)
