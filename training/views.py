@@ -128,6 +128,14 @@ class Shot:
                     opacity[index, 0, rows, columns] = self.scene.rays_opacity(camera, uv, self.settings)
         return opacity
 
+    def empty_picture(self) -> Float[Tensor, "n 3 high wide"]:
+        """What super-resolution makes of rays that hit nothing: the backdrop, or whatever it was never taught."""
+        generator = self.scene.generator
+        shape = (len(self.camera), generator.scene.features, self.settings.resolution, self.settings.resolution)
+        nothing = torch.full(shape, 2 * generator.background.backdrop - 1.0, device=self.scene.device)
+        with torch.no_grad():
+            return generator.upsampler(nothing, self.scene.latents.upsampler.expand(len(self.camera), -1, -1))
+
     def normals(self) -> Float[Tensor, "n 3 rays_high rays_wide"]:
         """Unit normals of the foreground at its expected depth, in world axes: against the slope of the density.
 
@@ -154,8 +162,15 @@ def _foreground_rgba(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 4"]:
     pictures = []
     for shot in shots:
         image = shot.output("foreground").image
-        pictures.append(media.rgba_pictures(image, shot.opacity(image.shape[-1])))
+        opacity = shot.opacity(image.shape[-1])
+        over_black = image - (1 - opacity) * (shot.empty_picture() + 1)
+        pictures.append(media.rgba_pictures(over_black, opacity))
     return np.concatenate(pictures)
+
+
+def _foreground(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
+    backdrop = round(255 * shots[0].scene.generator.background.backdrop)
+    return media.over(_foreground_rgba(shots), np.full(3, backdrop, dtype=np.uint8))
 
 
 def depth_layer(limits: tuple[float, float] | None = None) -> LayerFunction:
@@ -205,7 +220,8 @@ def _raw(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
 LAYERS: dict[str, LayerFunction] = {
     "image": _layer("full"),
     "alpha": _foreground_rgba,
-    "fg": _layer("foreground"),
+    "fg": _foreground,
+    "fgnet": _layer("foreground"),
     "bg": _layer("background"),
     "hole": _layer("hole"),
     "raw": _raw,
@@ -215,7 +231,8 @@ LAYERS: dict[str, LayerFunction] = {
 }
 """Name of a layer -> 8-bit pictures of shots, one after the other.
 
-image: all composed. alpha: the foreground with transparency. fg: the foreground on black (or its own backdrop).
+image: all composed. alpha: the foreground with transparency. fg: the same on black, or on white for networks that
+were trained so. fgnet: the foreground as the network itself paints it; super-resolution may tint what is empty.
 bg: the surroundings alone. hole: the surroundings as far as the foreground lets them through. raw: the composed
 rays before super-resolution. depth, opacity, normals: of the foreground.
 """

@@ -52,7 +52,7 @@ def test_the_scene_is_built_once_for_any_number_of_views(scene, cameras, monkeyp
 def test_layers_are_those_of_synthesis(scene, cameras):
     settings = RenderSettings(scene.generator.raw_resolution, jitter="center")
     shot = scene.shoot(cameras)
-    for name, layer in (("image", "full"), ("fg", "foreground"), ("bg", "background"), ("hole", "hole")):
+    for name, layer in (("image", "full"), ("fgnet", "foreground"), ("bg", "background"), ("hole", "hole")):
         expected = scene.generator.synthesis(
             scene.latents.expand(3), cameras, settings, layer=layer, field=scene.field.expand(3)
         )
@@ -72,6 +72,19 @@ def test_another_camera_behind_changes_the_surroundings_alone(scene, cameras):
     )
     assert (LAYERS["fg"]([shot]) == LAYERS["fg"]([other])).all()
     assert (LAYERS["bg"]([shot]) != LAYERS["bg"]([other])).any()
+
+
+def test_the_foreground_is_free_of_what_super_resolution_paints_where_nothing_is(scene, cameras, monkeypatch):
+    """Against an upsampler that tints everything red: the foreground may gain no more red than it is opaque."""
+    upsample = scene.generator.upsampler.forward
+    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    plain = LAYERS["fg"]([scene.shoot(cameras[:1])])[0].astype(int)
+    monkeypatch.setattr(scene.generator.upsampler, "forward", lambda *args: upsample(*args) + red)
+    shot = scene.shoot(cameras[:1])
+    gained = LAYERS["fg"]([shot])[0].astype(int) - plain
+    opacity = shot.opacity(32)[0, 0].numpy()
+    assert (gained[..., 0] <= 128 * opacity + 2).all()
+    assert np.abs(gained[..., 1:]).max() <= 1
 
 
 def test_opacity_at_edges_is_that_of_the_pictures_own_rays(scene, cameras):
@@ -104,7 +117,7 @@ def test_layers_of_a_scene_without_surroundings():
     network = generator(SolidConfig())
     scene = BuiltScene.build(network, network.mapping(seeds_to_z(network, [0])))
     shot = scene.shoot(strip_cameras(network.config.view, 1))
-    assert (LAYERS["image"]([shot]) == LAYERS["fg"]([shot])).all()
+    assert (LAYERS["image"]([shot]) == LAYERS["fgnet"]([shot])).all()
 
 
 def test_depth_between_given_limits_is_the_same_in_every_strip(scene, cameras):
