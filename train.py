@@ -15,7 +15,7 @@ import torch
 from dnnlib.files import is_url
 from metrics import registry
 from metrics.evaluation import MetricError
-from metrics.features import DetectorError, Detectors
+from metrics.features import DetectorError, Detectors, parse_source
 from torch_utils import distributed
 from training import resume
 from training.checks import check, check_devices
@@ -48,6 +48,7 @@ def with_table_options(command: Callable) -> Callable:
 @click.option("--model", type=click.Choice(list(SYSTEMS)), help=f"System. [{next(iter(SYSTEMS))}]")
 @click.option("--cfg", type=click.Choice(list(GEOMETRIES)), help="Sampling and cameras for a kind of data set.")
 @with_table_options
+@click.option("--detector", "detectors", multiple=True, metavar="NAME=FILE|URL", help="Feature network of a metric.")
 @click.option("--resume", help="Snapshot (file or address) to start from, or `latest`: go on with the newest run.")
 @click.option(
     "--resume-mode",
@@ -68,6 +69,7 @@ def main(
     resume_blur: bool,
     resume_kimg: float | None,
     sets: tuple[str, ...],
+    detectors: tuple[str, ...],
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -83,7 +85,7 @@ def main(
             say(describe(plan))
             return
         check_devices(plan.config)
-        launch(with_usable_metrics(plan, "metrics" in given))
+        launch(with_usable_metrics(replace(plan, detectors=detector_sources(detectors)), "metrics" in given))
     except (ConfigError, DatasetError, DetectorError, MetricError, SnapshotError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -174,10 +176,18 @@ def with_sets(config: TrainConfig, sets: Sequence[str]) -> TrainConfig:
     return config
 
 
+def detector_sources(texts: Sequence[str]) -> dict[str, str]:
+    """Sources of feature networks by name."""
+    try:
+        return dict(parse_source(text) for text in texts)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def with_usable_metrics(plan: Plan, asked_for: bool) -> Plan:
     """The plan; without the default metric where its feature network cannot be had, which is an error if asked for."""
     try:
-        registry.require(plan.config.run.metrics, Detectors({}))
+        registry.require(plan.config.run.metrics, Detectors(plan.detectors))
         return plan
     except DetectorError as error:
         if asked_for:

