@@ -21,7 +21,7 @@ from metrics.features import Detector, Detectors
 from metrics.statistics import Moments
 from metrics.store import Store
 from metrics.types import Draw, GeneratorLike, MetricError, Sampling
-from metrics.workers import batches_of, gather_batches, share
+from metrics.workers import batches_of, gather_batches, joined, share
 from torch_utils import distributed
 from training.cameras.prior import CameraPrior
 from training.dataset import ImageDataset
@@ -167,8 +167,9 @@ class Evaluation:
         dataset, chosen = self._choose(count, full)
 
         def compute() -> dict[str, np.ndarray]:
-            own = list(self._look(dataset, chosen, detector))
-            return {"features": gather_batches(own, batches_of(len(chosen), REAL_BATCH))}
+            batches = batches_of(len(chosen), REAL_BATCH)
+            own = joined(self._look(dataset, chosen, detector), sum(map(len, share(batches))))
+            return {"features": gather_batches(own, batches)}
 
         return self._keep("features", dataset, chosen, detector, compute)["features"]
 
@@ -257,8 +258,9 @@ class Evaluation:
 
     def collect(self, count: int, compute: Callable[[Draw], np.ndarray], title: str, full: bool = True) -> np.ndarray:
         """One row a picture, in order of their numbers, from `compute` applied to batches shared by the processes."""
-        own = list(self.each_batch(count, compute, title, full))
-        return gather_batches(own, batches_of(count, self.sampling.batch))
+        batches = batches_of(count, self.sampling.batch)
+        own = joined(self.each_batch(count, compute, title, full), sum(map(len, share(batches))))
+        return gather_batches(own, batches)
 
     def latents(self, draw: Draw, conditioning: Tensor) -> Latents:
         """Style rows of a draw under mapping labels `n 25`, truncated as the sampling says."""

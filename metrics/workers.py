@@ -6,7 +6,7 @@ the same arithmetic however many there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -23,7 +23,31 @@ def share(batches: Sequence[range]) -> Sequence[range]:
     return batches[distributed.rank() :: distributed.world_size()]
 
 
-def gather_batches(own: Sequence[np.ndarray], batches: Sequence[range]) -> np.ndarray:
-    """The rows of all batches in order, on every process, from each process's results for its share."""
-    shares = distributed.gather_objects(list(own))
-    return np.concatenate([shares[i % len(shares)][i // len(shares)] for i in range(len(batches))])
+def joined(parts: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """The rows of arrays that come one after the other, `count` in all, in one array; empty where none come.
+
+    They are copied at once into their place. Kept as they come, each would hold the memory around it: large pictures
+    are allocated and freed between them, and the next ones would not fit into the holes.
+    """
+    rows = np.empty([0])
+    start = 0
+    for part in parts:
+        if start == 0:
+            rows = np.empty([count, *part.shape[1:]], part.dtype)
+        rows[start : start + len(part)] = part
+        start += len(part)
+    return rows
+
+
+def gather_batches(own: np.ndarray, batches: Sequence[range]) -> np.ndarray:
+    """The rows of all batches in order, on every process, from the joined rows of each process's share."""
+    if distributed.world_size() == 1:
+        return own
+    shares = distributed.gather_objects(own)
+    starts = [0] * len(shares)
+    ordered = []
+    for i, batch in enumerate(batches):
+        owner = i % len(shares)
+        ordered.append(shares[owner][starts[owner] : starts[owner] + len(batch)])
+        starts[owner] += len(batch)
+    return np.concatenate(ordered)

@@ -46,7 +46,7 @@ class Truth:
         return Truth(archive, dataset.image_names, [scenes[name] for name in dataset.image_names])
 
     @property
-    def fingerprint(self) -> list[int]:
+    def fingerprint(self) -> list[Any]:
         """What changes when the truth does."""
         return list(self.archive.fingerprint(PARAMETERS))
 

@@ -72,7 +72,7 @@ class Foggy(GroundTruth):
     def march(self, depth: Tensor, opacity: Tensor) -> RayMarch:
         steps = torch.linspace(-0.25, 0.25, 33)
         depths = depth[..., None] + steps
-        hazy = 0.25 + 0.65 * opacity
+        hazy = 0.25 + 0.5 * opacity
         raw = (-torch.log1p(-hazy) / 0.5).expm1().log() + 1
         density = raw[..., None].expand_as(depths)
         weights, transmittance = midpoint_weights(density, depths)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +16,16 @@ from dnnlib.files import sha256_of
 from metrics import registry, results
 from metrics.evaluation import to_uint8
 from metrics.features import DetectorError, Detectors, parse_source
+from metrics.fid import frechet_distance
+from metrics.statistics import Moments
 from metrics.types import MetricError, Sampling
-from tests.unit.metrics.fakes import FakeGenerator
+from tests.unit.metrics.fakes import FakeGenerator, write_dataset, write_detector
 from torch_utils import distributed
 from training.cameras.prior import AnglePrior, ViewConfig
-from training.dataset import DataConfig
+from training.dataset import DataConfig, ImageDataset
 
+PUBLISHED = os.environ.get("GAN3D_INCEPTION", "")
+"""The published file, if the user has it; tests hide it from all others."""
 NAMES = ["fid40_full", "fid20", "kid30_full"]
 
 
@@ -150,8 +156,6 @@ def test_real_statistics_are_kept_by_content(data: DataConfig, detectors: dict, 
     )
     assert "real features" not in record["seconds"]
     other = {"inception": detectors["vgg16"] + "2"}
-    from tests.unit.metrics.fakes import write_detector
-
     write_detector(Path(other["inception"]), seed=3)
     registry.compute(["fid40_full"], FakeGenerator(), replace(data, path=str(moved)), detectors=other, progress=False)
     assert len(list(kept.iterdir())) == 2
@@ -234,3 +238,36 @@ def test_damaged_result_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="line 2"):
         results.read(tmp_path, "fid2k")
     assert results.read(tmp_path, "kid2k") == []
+
+
+@pytest.mark.slow
+def test_ten_thousand_pictures_in_bounded_memory(tmp_path: Path, detectors: dict) -> None:
+    """All the pictures together are 2 GB as numbers, half a GB as bytes; only a few batches are alive at a time."""
+    wide = DataConfig(path=str(write_dataset(tmp_path / "wide", count=4, size=128)))
+    generator, batch = FakeGenerator(128, noise=0), Sampling(batch=64)
+    registry.compute(["fid64_full"], generator, wide, detectors=detectors, sampling=batch, progress=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    registry.compute(["fid10k_full"], generator, wide, detectors=detectors, sampling=batch, progress=False)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (after - before) * 1024 < 150 * 2**20
+
+
+@pytest.mark.skipif(
+    not {"GAN3D_INCEPTION", "TORCH_FIDELITY_WEIGHTS"} <= set(os.environ),
+    reason="needs the published Inception file and an independent package with its own",
+)
+def test_whole_path_against_an_independent_package(tmp_path: Path) -> None:
+    """Two folders of pictures scored by our detector and statistics, and by torch-fidelity with its weights."""
+    independent = pytest.importorskip("torch_fidelity")
+    folders = [write_dataset(tmp_path / name, count=300, size=64, seed=seed) for name, seed in (("a", 0), ("b", 1))]
+    theirs = independent.calculate_metrics(
+        input1=str(folders[0]),
+        input2=str(folders[1]),
+        fid=True,
+        cuda=False,
+        feature_extractor_weights_path=os.environ["TORCH_FIDELITY_WEIGHTS"],
+    )
+    detector = Detectors({"inception": PUBLISHED}).get("inception")
+    sets = [ImageDataset(DataConfig(path=str(folder))) for folder in folders]
+    moments = [Moments.of(detector.features(pictures.gather(range(300))[0]).numpy()) for pictures in sets]
+    assert frechet_distance(*moments) == pytest.approx(theirs["frechet_inception_distance"], rel=0.02)
