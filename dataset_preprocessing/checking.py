@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from dataset_preprocessing.cameras import LABEL_SIZE, Floats, split_label
-from dataset_preprocessing.conventions import diagnose, plausible
+from dataset_preprocessing.camera_checks import check_cameras
+from dataset_preprocessing.cameras import LABEL_SIZE
+from dataset_preprocessing.findings import Report
 from dataset_preprocessing.parallel import ordered_map
 from dataset_preprocessing.pictures import decode
 from training.archive import (
@@ -30,51 +29,8 @@ from training.archive import (
     read_label_file,
 )
 
-Severity = Literal["error", "warning"]
-
 _CONVERT = "dataset_tool.py convert"
-_IMPORT = "dataset_tool.py import --format=labels"
-_SHOWN = 5
 _OTHER_COLORS = ("CMYK", "YCbCr", "LAB", "HSV", "F")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault: what it is, the files it was seen in, and the command or step that mends it."""
-
-    severity: Severity
-    code: str
-    message: str
-    files: tuple[str, ...]
-    mend: str
-
-    def __str__(self) -> str:
-        names = [name.encode("utf-8", "backslashreplace").decode() for name in self.files[:_SHOWN]]
-        more = f" and {len(self.files) - _SHOWN} more" if len(self.files) > _SHOWN else ""
-        where = f" [{', '.join(names)}{more}]" if names else ""
-        return f"{self.severity}: {self.message}{where}; mend: {self.mend}"
-
-
-@dataclass
-class Report:
-    """The findings of a check, and what a page about the set needs."""
-
-    path: Path
-    images: list[str] = field(default_factory=list)
-    labels: dict[str, list[float]] = field(default_factory=dict)
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def errors(self) -> list[Finding]:
-        """The findings that make training impossible or pointless."""
-        return [finding for finding in self.findings if finding.severity == "error"]
-
-    def add(self, severity: Severity, code: str, message: str, files: Iterable[str], mend: str) -> None:
-        """Note a finding, unless it concerns no file."""
-        names = tuple(files)
-        if names:
-            self.findings.append(Finding(severity, code, message, names, mend))
 
 
 def quick_check(path: str, *, use_labels: bool = True) -> Report:
@@ -217,7 +173,7 @@ def _check_labels(archive: Archive, report: Report, headers: dict[str, ImageHead
     )
     report.labels = _check_numbers(report, {n: entries[n] for n in report.images if entries.get(n) is not None})
     if report.labels:
-        _check_cameras(report, np.array(list(report.labels.values())), headers)
+        check_cameras(report, list(report.labels), np.array(list(report.labels.values())))
 
 
 def _check_numbers(report: Report, entries: dict[str, Any]) -> dict[str, list[float]]:
@@ -254,91 +210,6 @@ def _check_numbers(report: Report, entries: dict[str, Any]) -> dict[str, list[fl
                 f"write all {LABEL_SIZE}: pose 4x4, then intrinsics 3x3, row by row",
             )  # fmt: skip
     return good
-
-
-def _check_cameras(report: Report, labels: Floats, headers: dict[str, ImageHeader]) -> None:
-    names = list(report.labels)
-    poses, matrices = split_label(labels)
-
-    def where(mask: Any) -> list[str]:
-        return [names[row] for row in np.flatnonzero(mask)]
-
-    source = f"{_IMPORT} --source={report.path} --dest=NEW.zip"
-    center = matrices[:, :2, 2]
-    pixels = (np.abs(center) > 3).any(axis=1) | (np.abs(matrices[:, [0, 1], [0, 1]]) > 50).any(axis=1)
-    report.add(
-        "error",
-        "pixel intrinsics",
-        "intrinsics in pixels, not divided by the image size",
-        where(pixels),
-        f"{source} --pixel-intrinsics",
-    )
-    shape = (np.abs(matrices[:, 2] - [0, 0, 1]).max(axis=1) > 1e-4) | (np.abs(matrices[:, 1, 0]) > 1e-4)
-    shape |= (matrices[:, [0, 1], [0, 1]] <= 0).any(axis=1)
-    report.add(
-        "error", "intrinsics", "intrinsics that are no upper triangle with positive focal lengths and a last row 0 0 1",
-        where(shape & ~pixels), "write fx s cx, 0 fy cy, 0 0 1",
-    )  # fmt: skip
-    off = (np.abs(center - 0.5).max(axis=1) > 0.1) & ~pixels
-    report.add(
-        "warning",
-        "center",
-        "principal points far from the middle (0.5, 0.5)",
-        where(off),
-        "make sure that this is meant",
-    )
-
-    fix = diagnose(poses)
-    if fix:
-        report.add(
-            "error",
-            _convention_code(fix.transpose, fix.invert, fix.flip_axes),
-            f"poses that {fix.describe()}",
-            names,
-            f"{source} {fix.options()}",
-        )
-        return
-    rotations = poses[:, :3, :3]
-    last = np.abs(poses[:, 3] - [0, 0, 0, 1]).max(axis=1) > 1e-4
-    report.add(
-        "error",
-        "last row",
-        "poses whose last row is not 0 0 0 1",
-        where(last),
-        f"{source} --transpose, if they are column-major",
-    )
-    orthonormal = np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2)) > 1e-3
-    report.add(
-        "error",
-        "rotation",
-        "rotations that are not orthonormal",
-        where(orthonormal & ~last),
-        f"{source} --orthonormalize",
-    )
-    mirrored = (np.linalg.det(rotations) < 0) & ~orthonormal
-    report.add(
-        "error",
-        "handedness",
-        "rotations with determinant -1 (left-handed)",
-        where(mirrored),
-        f"{source} --flip-axes=y (or x, z)",
-    )
-    elsewhere = ~plausible(poses) & ~(last | orthonormal | mirrored)
-    report.add(
-        "warning" if fix is None else "error",
-        "looks at",
-        "cameras that do not look, upright, at the point that the cameras have in common",
-        where(elsewhere),
-        "look at the page that --html writes; wrong ones: make their labels anew, or drop them with subset",
-    )
-
-
-def _convention_code(transpose: bool, invert: bool, flip_axes: str) -> str:
-    if transpose:
-        return "transposed"
-    if invert:
-        return "world to camera"
-    return {"yz": "OpenGL", "": "up axis"}.get(flip_axes, "handedness")
 
 
 def summarize(report: Report) -> str:

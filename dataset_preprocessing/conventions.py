@@ -130,4 +130,6 @@ def diagnose(poses: Floats) -> Fix | None:
         # Fewer steps win: a later candidate must be clearly better.
         if score > best_score + (0.02 if best is not None else 0):
             best, best_score = fix, score
+        if best_score > 0.98:
+            break
     return best

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dataset_preprocessing.cameras import Floats, project, split_label
-from dataset_preprocessing.checking import Report
 from dataset_preprocessing.conventions import focus
+from dataset_preprocessing.findings import Report
 from dataset_preprocessing.pictures import decode
 from training.archive import ArchiveError, open_archive
 

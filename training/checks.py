@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from dataset_preprocessing.camera_checks import camera_errors
 from torch_utils import distributed
 from training.background import SphereConfig
 from training.config import ConfigError, TrainConfig
@@ -76,6 +77,9 @@ def check_cameras(config: TrainConfig, dataset: ImageDataset) -> None:
     """Generated pictures are seen from the cameras of the data set, all inside the sphere if there is one."""
     if not dataset.has_labels:
         raise ConfigError("data.use_labels=false: generated pictures are seen from the cameras of the data set")
+    names = dataset.image_names
+    for fault in camera_errors(dataset.archive.path, names, dataset.labels[: len(names)].double().numpy()):
+        raise ConfigError(f"{config.data.path}: {fault}")
     background = config.generator.background
     if not isinstance(background, SphereConfig):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -15,6 +16,9 @@ from dataset_preprocessing.checking import as_json, full_check, quick_check, sum
 from dataset_preprocessing.conventions import Fix, diagnose
 from dataset_preprocessing.report_page import write_page
 from tests.unit.test_dataset import picture, png, write_folder, write_zip
+from training.checks import check_cameras
+from training.config import ConfigError, TrainConfig
+from training.dataset import DataConfig, ImageDataset
 
 COUNT = 24
 NAMES = [f"img{i:03d}.png" for i in range(COUNT)]
@@ -233,3 +237,17 @@ def test_page_shows_cameras_findings_and_pictures(tmp_path):
     assert "&lt;b&gt;.png" in page
     empty = write_page(quick_check(str(tmp_path / "nothing")))
     assert "no such file" in empty
+
+
+@pytest.mark.parametrize(
+    ("fix", "message"),
+    [(Fix(flip_axes="yz"), "OpenGL axes"), (Fix(invert=True), "from world to camera"), (Fix(), None)],
+)
+def test_training_refuses_broken_cameras(tmp_path, fix, message):
+    data = DataConfig(path=write_zip(tmp_path / "set.zip", all_changed(fix)), mirror=True)
+    config = dataclasses.replace(TrainConfig(), data=data)
+    if message is None:
+        check_cameras(config, ImageDataset(data))
+    else:
+        with pytest.raises(ConfigError, match=message):
+            check_cameras(config, ImageDataset(data))

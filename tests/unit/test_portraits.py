@@ -201,18 +201,16 @@ def test_overlay_draws_the_face_where_it_is():
     assert drawn[y - 6 : y + 7, x - 6 : x + 7, 1].max() > 200
 
 
-def test_real_photograph(tmp_path):
-    """Where mediapipe and the canonical model are at hand: the astronaut looks ahead, a little upwards."""
-    pytest.importorskip("mediapipe")
-    data = pytest.importorskip("skimage.data")
-    model = Path("face_model.npz")
-    if not model.is_file():
-        pytest.skip("no face_model.npz here; `portraits fetch-face-model` gets it")
-    source = write_folder(tmp_path / "photos", {"astronaut.png": png(data.astronaut())})
-    make_portraits(
-        tmp_path / "set.zip", open_source(source), read_face_model(model), PortraitOptions(128), None, workers=1
-    )
-    with zipfile.ZipFile(tmp_path / "set.zip") as file:
-        label = np.array(json.loads(file.read("dataset.json"))["labels"][0][1])
-    azimuth = np.degrees(np.arctan2(label[3], label[11]))
-    assert abs(azimuth) < 5
+def test_real_photograph():
+    """MediaPipe's landmarks of scikit-image's `astronaut` (NASA, public domain); its canonical face (Apache-2.0)."""
+    with np.load(Path(__file__).parents[1] / "data" / "portrait.npz") as arrays:
+        landmarks, points, weights = (arrays[name].astype(np.float64) for name in ("landmarks", "points", "weights"))
+    crop = align(landmarks, FaceModel(points, weights))
+    x, y, z = np.array(crop.label)[[3, 7, 11]] - PIVOT
+    assert abs(np.degrees(np.arctan2(x, z))) < 3, "she looks straight ahead"
+    assert 5 < np.degrees(np.arcsin(y / cameras.EG3D_RADIUS)) < 15
+    assert 130 < crop.size < 180
+    assert np.degrees(crop.roll) == pytest.approx(2.9, abs=0.5)
+    eyes = crop.to_crop(landmarks[[33, 263]])
+    assert np.allclose(eyes, [[0.3, 0.4], [0.71, 0.4]], atol=0.03)
+    assert crop.error < 0.05
