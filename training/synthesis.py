@@ -17,6 +17,7 @@ from torch_utils import random
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 from training.layers import RESAMPLE_TAPS, EqualizedLinear, modulated_conv2d
+from training.precision import enter_block
 from training.types import NoiseMode
 
 OutputInit = Literal["normal", "kaiming"]
@@ -88,7 +89,7 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS), persistent=False)
 
-    def forward(self, x: Tensor, w: Float[Tensor, "n w_dim"], noise_mode: NoiseMode, gain: float = 1.0) -> Tensor:
+    def forward(self, x: Tensor, w: Float[Tensor, "n w_dim"], noise_mode: NoiseMode) -> Tensor:
         x = modulated_conv2d(
             x,
             self.weight,
@@ -98,8 +99,7 @@ class SynthesisLayer(nn.Module):
             resample_filter=self.resample_filter,
             noise=self._noise(len(x), noise_mode),
         )
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias.to(x.dtype), act="lrelu", gain=math.sqrt(2) * gain, clamp=clamp)
+        return bias_act(x, self.bias.to(x.dtype), act="lrelu", clamp=self.conv_clamp)
 
     def _noise(self, n: int, mode: NoiseMode) -> Tensor | None:
         if mode == "none":
@@ -162,7 +162,7 @@ class SynthesisBlock(nn.Module):
         output_init: OutputInit = "normal",
     ):
         super().__init__()
-        self.up, self.use_fp16 = up, use_fp16
+        self.resolution, self.up, self.use_fp16 = resolution, up, use_fp16
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS), persistent=False)
         if in_channels:
             self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=up, conv_clamp=conv_clamp)
@@ -180,12 +180,11 @@ class SynthesisBlock(nn.Module):
         self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "n rows w_dim"], noise_mode: NoiseMode
     ) -> tuple[Tensor, Tensor]:
         """Activations and the picture (in full precision) of this resolution, from those of the one below."""
-        dtype = torch.float16 if self.use_fp16 and ws.is_cuda else ws.dtype
         row = iter(ws.unbind(dim=1))
-        if x is None:
-            x = self.const.to(dtype).expand(len(ws), -1, -1, -1)
-        else:
-            x = self.conv0(x.to(dtype), next(row), noise_mode)
+        start = self.const.expand(len(ws), -1, -1, -1) if x is None else x
+        x = enter_block(start, ws.dtype, self.resolution, self.use_fp16)
+        if self.num_convs == 2:
+            x = self.conv0(x, next(row), noise_mode)
         x = self.conv1(x, next(row), noise_mode)
         if image is not None and self.up == 2:
             image = upsample2d(image, self.resample_filter)

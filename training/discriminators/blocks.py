@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from training.layers import SQRT_HALF, EqualizedConv2d, EqualizedLinear, minibatch_std
 from training.mapping import MappingNetwork
+from training.precision import enter_block
 
 LABEL_LAYERS = 8
 
@@ -48,13 +48,14 @@ class DiscriminatorBlock(nn.Module):
         img_channels: int,
         in_channels: int,
         out_channels: int,
+        resolution: int,
         *,
         conv_clamp: float | None,
         use_fp16: bool,
         frozen_layers: int,
     ):
         super().__init__()
-        self.use_fp16 = use_fp16
+        self.resolution, self.use_fp16 = resolution, use_fp16
         names = ["fromrgb", "conv0", "conv1", "skip"] if img_channels else ["conv0", "conv1", "skip"]
         self.num_layers = len(names)
         frozen = {name: index < frozen_layers for index, name in enumerate(names)}
@@ -81,7 +82,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations of the next resolution, from the picture (first block) or the activations above."""
-        x = x.to(torch.float16 if self.use_fp16 and x.is_cuda else self.conv0.weight.dtype)
+        x = enter_block(x, self.conv0.weight.dtype, self.resolution, self.use_fp16)
         if hasattr(self, "fromrgb"):
             x = self.fromrgb(x)
         return self.skip(x) + self.conv1(self.conv0(x))
@@ -122,6 +123,7 @@ class Trunk(nn.Module):
                 img_channels if resolution == img_resolution else 0,
                 config.channels(resolution),
                 config.channels(resolution // 2),
+                resolution,
                 conv_clamp=config.conv_clamp if config.num_fp16_res > 0 else None,
                 use_fp16=config.uses_fp16(resolution, img_resolution),
                 frozen_layers=config.freeze_layers - layers_before,
