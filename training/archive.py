@@ -28,6 +28,7 @@ MAX_PIXELS = 64 * 2**20
 """Pictures of more pixels are refused unread."""
 
 _HEADER_BYTES = 64
+_TAIL_BYTES = 32
 _UTF8_NAME = 0x800
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 
@@ -51,6 +52,19 @@ class Source(Protocol):
 
     def head(self, name: str, size: int) -> bytes:
         """The first `size` bytes of one file, or all of a shorter one."""
+
+
+Fingerprint = tuple[int, int, str]
+"""Size in bytes, CRC-32 and last bytes (hexadecimal) of a content.
+
+The CRC-32 of a PNG alone would not do: the CRCs inside the file leave it about 16 bits to differ in. The last bytes
+hold the checksum of its pixels.
+"""
+
+
+def fingerprint(data: bytes) -> Fingerprint:
+    """Size, CRC-32 and last bytes of a content."""
+    return len(data), zlib.crc32(data), data[-_TAIL_BYTES:].hex()
 
 
 def open_archive(path: str | os.PathLike[str]) -> Archive:
@@ -137,10 +151,9 @@ class FolderArchive:
             raise ArchiveError(f"{self.path / name}: larger than {MAX_ENTRY_BYTES >> 20} MiB; refused")
         return data
 
-    def fingerprint(self, name: str) -> tuple[int, int]:
-        """Size in bytes and CRC-32 of one file's content."""
-        data = self.read(name)
-        return len(data), zlib.crc32(data)
+    def fingerprint(self, name: str) -> Fingerprint:
+        """What tells the content of one file from that of others."""
+        return fingerprint(self.read(name))
 
 
 @dataclass(frozen=True)
@@ -224,15 +237,27 @@ class ZipArchive:
         # Deflate adds at most a few bytes a block to data that does not shrink.
         return self._content(name, entry, min(entry.compressed_size, size + 1024), min(size, entry.size))
 
-    def fingerprint(self, name: str) -> tuple[int, int]:
-        """Size in bytes and CRC-32 of one file's content, as the zip states them (`read` verifies both)."""
+    def fingerprint(self, name: str) -> Fingerprint:
+        """What tells the content of one file from that of others; of a stored one only the end is read."""
         entry = self._find(name)
-        return entry.size, entry.crc
+        if entry.deflated:
+            return fingerprint(self.read(name))
+        skipped = max(0, entry.size - _TAIL_BYTES)
+        tail = self._stored(name, entry, skipped, entry.size - skipped)
+        return entry.size, entry.crc, tail.hex()
 
     def _find(self, name: str) -> _Entry:
         if name not in self._entries:
             raise ArchiveError(f"{self.path}: holds no file {name!r}")
         return self._entries[name]
+
+    def _stored(self, name: str, entry: _Entry, start: int, size: int) -> bytes:
+        """A part of a stored entry."""
+        header = self._pread(_LOCAL_HEADER.size, entry.header_offset)
+        if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
+            raise ArchiveError(f"{self.path}: entry {name!r} is damaged (no header where the index says)")
+        *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        return self._pread(size, entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length + start)
 
     def _content(self, name: str, entry: _Entry, compressed: int, size: int) -> bytes:
         # One read brings header and data; the lengths of the local name and extra field may differ from the index.

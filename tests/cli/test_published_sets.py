@@ -129,10 +129,6 @@ def test_shapenet_cars(tmp_path):
     assert label[16] == pytest.approx(65.625 / 64)
     with zipfile.ZipFile(tmp_path / "set.zip") as archive:
         assert np.asarray(Image.open(archive.open("00000/img00000000.png"))).min() == 255, "transparent on white"
-    assert (
-        "do not look at" in run(shapenet_cars, "--source", tmp_path / "srn", "--dest", tmp_path / "y.zip", "--up=x")
-        or True
-    )
 
 
 @pytest.mark.parametrize("kind", ["json", "npz", "pkl"])
@@ -161,7 +157,8 @@ def test_shhq(tmp_path, kind):
     assert np.allclose(cameras.project(label, [[0, 0, 0]])[0], 0.5), "the person stands in the middle"
     (tmp_path / "smpl" / f"2.{kind}").unlink()
     output = run(
-        shhq, "--image-folder", tmp_path / "images", "--smpl-folder", tmp_path / "smpl", "--dest", tmp_path / "x.zip", fails=True
+        shhq, "--image-folder", tmp_path / "images", "--smpl-folder", tmp_path / "smpl", "--dest", tmp_path / "x.zip",
+        fails=True,
     )  # fmt: skip
     assert "no result for 2.png" in output
 
