@@ -177,7 +177,7 @@ def print_comparison(first: Path, last: Path, names: Sequence[str], lines: Lines
 @click.option("--verbose", type=bool, default=True, help="Show progress and the time of each stage.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="[default: cuda where there is one]")
 @click.option("--detector", "detectors", multiple=True, metavar="NAME=FILE|URL", help="Where a needed network is.")
-@click.option("--seed", type=int, default=0, help="Seed of latents, cameras and noise.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of latents, cameras and noise.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, help="Pictures made at a time by a process.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi; published scores use 1.")
 @click.option("--every", is_flag=True, help="Score every snapshot of the run.")
@@ -227,6 +227,8 @@ def main(
             detectors=sources,
         )
         run(job, gpus)
+        if os.environ.get("RANK", "0") != "0":
+            return
         lines = newest_lines(files, names)
         if len(files) > 1 and lines:
             print(results.table(lines.values()), file=sys.stderr)

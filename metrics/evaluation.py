@@ -91,11 +91,13 @@ class Evaluation:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of the block to the named stage."""
+        """Adds the time of the block to the named stage; a GPU's work counts where it is asked for."""
         start = time.perf_counter()
         try:
             yield
         finally:
+            if torch.device(self.device).type == "cuda":
+                torch.cuda.synchronize(self.device)
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def warn(self, text: str) -> None:
@@ -189,7 +191,8 @@ class Evaluation:
             for batch in batches:
                 with self.stage("real features"), torch.no_grad():
                     images, _ = dataset.gather(chosen[batch.start : batch.stop])
-                    yield detector.features(images.to(self.device)).cpu().numpy()
+                    rows = detector.features(images.to(self.device)).cpu().numpy()
+                yield rows
                 bar.update(len(batch) * distributed.world_size())
 
     def _keep(

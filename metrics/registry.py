@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -184,10 +185,15 @@ def open_evaluation(
 
 
 def measure(evaluation: Evaluation, family: Family, request: Request, snapshot: Path | None) -> dict[str, Any]:
-    """The record of one metric: value, cost of each stage and all that is needed to repeat it."""
+    """The record of one metric: value, cost of each stage and all that is needed to repeat it.
+
+    Raises MetricError where the metric cannot be computed or has no finite value.
+    """
     evaluation.begin()
     start = time.perf_counter()
     results = family.measure(evaluation, request)
+    if not all(math.isfinite(value) for value in results.values()):
+        raise MetricError(f"{request.name} has no finite value for this snapshot: {results}")
     seconds = time.perf_counter() - start
     file = None if snapshot is None else {"file": snapshot.name, "sha256": sha256_of(snapshot)}
     return {

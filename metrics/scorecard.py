@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,7 @@ def ideal_values(evaluation: Evaluation, counts: Counts) -> dict[str, float] | N
         "data": evaluation.dataset.content_hash,
         "names": names,
         "seed": evaluation.sampling.seed,
+        "recipe": asdict(evaluation.recipe),
         "format": 1,
     }
     kept = distributed.broadcast_object(evaluation.store.load(key) if distributed.is_main() else None)
@@ -138,6 +139,7 @@ def ideal_values(evaluation: Evaluation, counts: Counts) -> dict[str, float] | N
             evaluation.store,
             evaluation.sampling,
             progress=evaluation.progress,
+            recipe=evaluation.recipe,
         )
         records = [registry.measure(perfect, *registry.find(name), None) for name in names.values()]
         kept = {name: np.array(value) for name, value in plain_values(names, records).items()}

@@ -157,6 +157,21 @@ def test_what_a_generator_lacks_is_said(data: DataConfig, detectors: dict) -> No
         registry.compute(["id8"], FakeGenerator(), data, progress=False)
 
 
+class Unsure(torch.nn.Module):
+    """An embedder that finds nothing to embed."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full([images.size(0), 4], float("nan"))
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_a_value_that_is_none_is_refused(data: DataConfig, tmp_path) -> None:
+    torch.jit.script(Unsure()).save(str(tmp_path / "unsure.pt"))
+    sources = {"embedder": str(tmp_path / "unsure.pt")}
+    with pytest.raises(MetricError, match="id4 has no finite value"):
+        registry.compute(["id4"], FakeGenerator(), data, detectors=sources, progress=False)
+
+
 class FixedAnswer(torch.nn.Module):
     """A plug-in that sees the same map in every picture."""
 
