@@ -14,6 +14,7 @@ from PIL import Image
 
 from dataset_preprocessing.building import numbered_names
 from dataset_preprocessing.parallel import ordered_map
+from dataset_preprocessing.pictures import encode_png
 from dataset_preprocessing.storage import Writer, open_writer, remaining
 from dataset_preprocessing.synthetic.render import Picture, to_bytes
 
@@ -73,9 +74,7 @@ def _files(index: int, render: Callable[[int], Picture]) -> tuple[bytes, dict[st
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=0)
-    return stream.getvalue()
+    return encode_png(Image.fromarray(pixels))
 
 
 def _add_json(writer: Writer, name: str, content: dict[str, Any]) -> None:

@@ -136,7 +136,13 @@ def test_resizing_transparent_edges_leaves_no_fringe():
     assert np.abs(small[visible][:, :3] - [200, 100, 50]).max() <= 3
 
 
-def test_png_is_lossless_and_repeatable():
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    assert encode_png(image) == encode_png(image)
-    assert np.array_equal(np.asarray(decode(encode_png(image), "file")), np.asarray(image))
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_png_is_lossless_and_repeatable(mode):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 4), dtype=np.uint8)).convert(mode)
+    data = encode_png(image)
+    with Image.open(io.BytesIO(data)) as read:
+        read.verify()
+    with Image.open(io.BytesIO(data)) as read:
+        assert read.mode == mode
+        assert np.array_equal(np.asarray(read), np.asarray(image))
+    assert encode_png(image) == data
