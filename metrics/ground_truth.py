@@ -66,15 +66,16 @@ class GroundTruth:
             "background": [picture.background for picture in pictures],
             "hole": [picture.background * (1 - picture.mask[..., None]) for picture in pictures],
         }[layer]
-        image = _stacked(colors).permute(0, 3, 1, 2) * 2 - 1
-        depth, opacity = (_stacked(maps)[:, None] for maps in zip(*map(self.surface, pictures), strict=True))
+        image = _stacked(colors).permute(0, 3, 1, 2).to(c.device) * 2 - 1
+        surfaces = zip(*map(self.surface, pictures), strict=True)
+        depth, opacity = (_stacked(maps)[:, None].to(c.device) for maps in surfaces)
         march = self.march(depth.flatten(1), opacity.flatten(1))
         shape = [len(c), 1, resolution, resolution]
         return RenderOutput(image, image, march.depth.reshape(shape), march.opacity.reshape(shape), march)
 
     def scene(self, row: Tensor) -> Scene:
         """The scene of a style row."""
-        return _scene(row.numpy().tobytes(), self.white)
+        return _scene(row.cpu().numpy().tobytes(), self.white)
 
     def picture(self, scene: Scene, label: Tensor, resolution: int) -> Picture:
         """The scene seen from a camera label."""

@@ -120,6 +120,8 @@ def ideal_values(evaluation: Evaluation, counts: Counts) -> dict[str, float] | N
     if truth is None:
         return None
     options = parse_json(truth.archive.read(PARAMETERS), PARAMETERS)["options"]
+    if options.get("work") != "synthetic":
+        return None
     generator = GroundTruth.like(options)
     names = names_for(evaluation.dataset, generator, counts)
     key = {
@@ -128,7 +130,7 @@ def ideal_values(evaluation: Evaluation, counts: Counts) -> dict[str, float] | N
         "names": names,
         "seed": evaluation.sampling.seed,
         "recipe": asdict(evaluation.recipe),
-        "format": 1,
+        "format": 2,
     }
     kept = distributed.broadcast_object(evaluation.store.load(key) if distributed.is_main() else None)
     if kept is None:
@@ -138,6 +140,7 @@ def ideal_values(evaluation: Evaluation, counts: Counts) -> dict[str, float] | N
             evaluation.detectors,
             evaluation.store,
             evaluation.sampling,
+            device=evaluation.device,
             progress=evaluation.progress,
             recipe=evaluation.recipe,
         )

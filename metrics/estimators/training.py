@@ -74,7 +74,7 @@ def estimator_for(
         "data": dataset.content_hash,
         "truth": None if truth is None else truth.fingerprint,
         "recipe": asdict(recipe),
-        "format": 1,
+        "format": 2,
     }
     arrays = store.load(key) if distributed.is_main() else None
     if distributed.is_main() and arrays is None:

@@ -38,6 +38,8 @@ class Truth:
         if not place.exists():
             return None
         archive = open_archive(place)
+        if PARAMETERS not in archive.names:
+            return None
         content = parse_json(archive.read(PARAMETERS), f"{place}: {PARAMETERS}")
         scenes = dict(content["scenes"])
         missing = [name for name in dataset.image_names if name not in scenes]
