@@ -40,7 +40,9 @@ class Estimator(nn.Module):
         self.maps = nn.Conv2d(WIDTHS[0], 2, 1)
         self.dense = nn.Sequential(nn.Linear(WIDTHS[-1] * 16, 192), nn.SiLU())
         self.pose = nn.Linear(192, 6)
-        self.factors = nn.Linear(192, factors)
+        # One output even where there is nothing to tell: an empty layer has no weights to draw.
+        self.factors = nn.Linear(192, max(factors, 1))
+        self.told = factors
 
     def forward(self, images: Tensor) -> Answers:
         """The answers for pictures `n 3 height width` in 0..255."""
@@ -53,7 +55,7 @@ class Estimator(nn.Module):
         for up, skip in zip(self.up, seen[-2::-1], strict=True):
             x = up(torch.cat([nn.functional.interpolate(x, scale_factor=2.0), skip], dim=1))
         depth, mask = self.maps(x).split(1, dim=1)
-        return Answers(rotation_of(self.pose(summary)), depth, mask, self.factors(summary))
+        return Answers(rotation_of(self.pose(summary)), depth, mask, self.factors(summary)[:, : self.told])
 
 
 def prepare(images: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def estimator_for(
         store.save(key, arrays)
     arrays = distributed.broadcast_object(arrays)
     assert arrays is not None
-    network = Estimator(1 if factors is None else factors.size)
+    network = Estimator(0 if factors is None else factors.size)
     _, unseen = division(len(dataset), recipe)
     network.load_state_dict({name: torch.from_numpy(np.array(arrays[name])) for name in network.state_dict()})
     held_out = {name[9:]: float(value) for name, value in arrays.items() if name.startswith("held_out.")}
@@ -103,7 +103,7 @@ def prepare_lessons(
     rotations = front.T @ Camera.from_label(dataset.labels[chosen]).cam2world[:, :3, :3]
     none = torch.zeros(len(chosen), 0, MAP_SIDE, MAP_SIDE)
     if truth is None or factors is None:
-        return Lessons(images, rotations, none, none, torch.zeros(len(chosen), 1))
+        return Lessons(images, rotations, none, none, torch.zeros(len(chosen), 0))
     mask = torch.cat([resize(truth.mask(i)[None], MAP_SIDE) for i in chosen])
     depths = []
     for i in chosen:
@@ -158,6 +158,7 @@ def errors(answers: Answers, part: Lessons, device: torch.device | str) -> dict[
         solid = mask > 0.5
         found["depth"] = ((answers.depth - depth).abs() * solid).sum() / solid.sum().clamp(min=1)
         found["mask"] = torch.nn.functional.binary_cross_entropy_with_logits(answers.mask, mask)
+    if part.factors.shape[1]:
         found["factors"] = (answers.factors - part.factors.to(device)).square().mean()
     return found
 

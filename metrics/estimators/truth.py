@@ -16,6 +16,7 @@ from training.archive import Archive, ArchiveError, open_archive, parse_json
 from training.dataset import ImageDataset
 
 PARAMETERS = "parameters.json"
+MOST_CHOICES = 64
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,14 @@ class Factors:
 
     @staticmethod
     def of(scenes: list[dict[str, Any]]) -> Factors:
-        """The factors that vary among scenes: numbers, and texts with a few values."""
+        """The factors that vary among scenes: numbers, and texts with 2 to 64 values."""
         flat = [flatten(scene) for scene in scenes]
         numbers = tuple(name for name, value in flat[0].items() if isinstance(value, float))
         texts = [name for name, value in flat[0].items() if isinstance(value, str)]
-        choices = tuple((name, tuple(sorted({scene[name] for scene in flat}))) for name in texts)
+        found = [(name, tuple(sorted({scene[name] for scene in flat}))) for name in texts]
+        choices = tuple((name, values) for name, values in found if 2 <= len(values) <= MOST_CHOICES)
         values = torch.tensor([[scene[name] for name in numbers] for scene in flat])
-        return Factors(numbers, choices, values.mean(dim=0), values.std(dim=0).clamp(min=1e-6))
+        return Factors(numbers, choices, values.mean(dim=0), values.std(dim=0, correction=0).clamp(min=1e-6))
 
     @property
     def size(self) -> int:

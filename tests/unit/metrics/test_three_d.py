@@ -113,6 +113,10 @@ def test_factors_of_drawn_parameters() -> None:
     rows = factors.rows(scenes)
     assert float(rows[:, 0].mean()) == pytest.approx(0, abs=1e-6)
     assert rows[:, 1:].tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
+    nothing = Factors.of([{"name": str(i), "same": "x"} for i in range(100)])
+    assert nothing.size == 0
+    assert nothing.rows([{"name": "7", "same": "x"}]).shape == (1, 0)
+    assert Estimator(0)(torch.zeros(1, 3, 64, 64)).factors.shape == (1, 0)
 
 
 def test_mesh_of_two_balls() -> None:
