@@ -45,7 +45,8 @@ class Browser:
         program = chromium()
         assert program is not None
         arguments = [program, *FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={size[0]},{size[1]}"]
-        self._process = subprocess.Popen([*arguments, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen([*arguments, "about:blank"], stdout=quiet, stderr=quiet)
         port_file = Path(self._profile.name) / "DevToolsActivePort"
         wait(lambda: port_file.exists() and port_file.read_text().strip(), 60)
         port = port_file.read_text().split()[0]
@@ -111,7 +112,8 @@ class Browser:
 
     def click_on(self, expression: str) -> None:
         """Clicks in the middle of the element that a JavaScript expression gives."""
-        rectangle = f"(() => {{ const r = ({expression}).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
+        middle = "[r.x + r.width / 2, r.y + r.height / 2]"
+        rectangle = f"(() => {{ const r = ({expression}).getBoundingClientRect(); return {middle}; }})()"
         wait(lambda: self.evaluate(f"({expression}) != null"), 20)
         x, y = self.evaluate(rectangle)
         self.click((x, y))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from training.background import SolidConfig, SphereConfig
@@ -47,3 +50,13 @@ def generator(background: SphereConfig | SolidConfig = SURROUNDINGS, solid: floa
     latents = network.mapping(torch.randn(1, network.z_dim))
     head.bias.sub_(network.field(latents).density(points).mean())
     return network
+
+
+def counted(calls: list[int], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which adds an entry to the list whenever it is called."""
+
+    def call(*arguments: Any) -> Any:
+        calls.append(1)
+        return function(*arguments)
+
+    return call

@@ -52,7 +52,7 @@ def test_truncation_to_nothing_is_the_average():
     G = generator()
     camera = conditioning_camera(G.config.view)
     ends = [Truncation(0.0).styles(G, seeds_to_z(G, [seed]), camera).scene for seed in (0, 1)]
-    assert torch.allclose(*ends)
+    assert torch.allclose(ends[0], ends[1])
     first_rows = Truncation(0.0, cutoff=2).styles(G, seeds_to_z(G, [1]), camera).scene
     assert torch.equal(first_rows[:, :2], ends[0][:, :2])
     assert not torch.equal(first_rows[:, 2:], ends[0][:, 2:])

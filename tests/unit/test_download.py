@@ -48,6 +48,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def server():
     class Fresh(Server):
         ranges: list[str | None] = []
+        url = ""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fresh) as instance:
         threading.Thread(target=instance.serve_forever, daemon=True).start()

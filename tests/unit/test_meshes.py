@@ -162,7 +162,7 @@ def test_irradiance_against_direct_summation():
     for normal in np.eye(3):
         cosine = np.clip(directions @ normal, 0, None)
         direct = (panorama.radiance * (cosine * angle)[..., None]).sum(axis=(0, 1)) / np.pi
-        lamp = panorama.lamp * max(panorama.lamp_direction @ normal, 0)
+        lamp = panorama.lamp * max(float(panorama.lamp_direction @ normal), 0.0)
         assert np.allclose(panorama.irradiance(normal[None])[0] + lamp, direct, rtol=0.05)
 
 

@@ -206,4 +206,4 @@ def test_errors_name_the_argument_and_the_mend():
     with pytest.raises(ValueError, match=r"padding must be a number, .* got"):
         upfirdn2d(x, None, padding=(1, 2, 3))
     with pytest.raises(ValueError, match=r"at least one tap, not shape \[1, 1, 1\]"):
-        setup_filter([[[1.0]]])
+        setup_filter(torch.ones(1, 1, 1))

@@ -14,7 +14,7 @@ angles = st.floats(-1.4, 1.4)
 
 def test_front_camera():
     pose = cameras.look_at(cameras.orbit_position(0, 0, 2.7))
-    expected = [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2.7], [0, 0, 0, 1]]
+    expected = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2.7], [0, 0, 0, 1]])
     assert np.allclose(pose, expected)
 
 
@@ -37,7 +37,7 @@ def test_up_is_up_and_right_is_right(azimuth, elevation):
     label = cameras.make_label(
         cameras.look_at(cameras.orbit_position(azimuth, elevation, 3.0)), cameras.intrinsics(1.5)
     )
-    (_, up), _ = cameras.project(label, [[0, 0, 0], [0, 0.1, 0]])[0]
+    (_, up), _ = cameras.project(label, np.array([[0, 0, 0], [0, 0.1, 0]]))[0]
     assert up < 0.5 + 1e-9
     side = [0.1 * np.cos(azimuth), 0, -0.1 * np.sin(azimuth)]
     assert cameras.project(label, [side])[0][0, 0] > 0.5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import generator
+from tests.tiny import counted, generator
 from training.cameras.paths import PATHS, path_cameras
 from training.cameras.prior import ViewConfig
 from training.interpolation import CURVES
@@ -60,9 +60,9 @@ def test_wiggle_runs_from_side_to_side():
 
 
 def test_a_still_scene_is_built_once(network, monkeypatch):
-    calls = []
+    calls: list[int] = []
     forward = network.scene.backbone.forward
-    monkeypatch.setattr(network.scene.backbone, "forward", lambda *args: calls.append(1) or forward(*args))
+    monkeypatch.setattr(network.scene.backbone, "forward", counted(calls, forward))
     paint = make_reel(network, [(0, 0)]).painter()
     for frame in range(4):
         paint(frame)
@@ -70,9 +70,9 @@ def test_a_still_scene_is_built_once(network, monkeypatch):
 
 
 def test_a_background_that_moves_leaves_the_scene_built_once(network, monkeypatch):
-    calls = []
+    calls: list[int] = []
     forward = network.scene.backbone.forward
-    monkeypatch.setattr(network.scene.backbone, "forward", lambda *args: calls.append(1) or forward(*args))
+    monkeypatch.setattr(network.scene.backbone, "forward", counted(calls, forward))
     motion = Motion(CURVES["linear"], scene=False)
     reel = make_reel(network, [(0, 0), (0, 5)], keys=2, layers=("fg", "bg"), motion=motion)
     still = replace(reel, cameras=reel.cameras[torch.zeros(4, dtype=torch.long)])

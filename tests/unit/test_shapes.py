@@ -129,6 +129,7 @@ def test_largest_part():
     kept = shapes.largest_part(shapes.Mesh(vertices, faces, colors))
     assert len(kept.faces) == len(big.faces)
     assert kept.vertices.mean(axis=0) == pytest.approx([5, 5, 5])
+    assert kept.colors is not None
     assert (kept.colors[0] == len(small.vertices)).all()
 
 
@@ -149,6 +150,7 @@ def test_mesh_files_keep_positions_winding_and_colors(tmp_path, suffix: str):
     loaded = trimesh.load_mesh(path, process=False, maintain_order=True)
     assert loaded.volume > 0
     assert np.abs(loaded.vertices - mesh.vertices).max() < 1e-5
+    assert isinstance(loaded.visual, trimesh.visual.ColorVisuals)
     assert (loaded.visual.vertex_colors[:, :3] == mesh.colors).all()
     first = path.read_bytes()
     assert shapes.save_mesh(path, mesh).read_bytes() == first

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def scenes(count: int) -> list[Scene]:
     return [sample_scene(np.random.default_rng([7, index])) for index in range(count)]
 
 
-def random_solid(shape: str, seed: int) -> Solid:
+def random_solid(shape: Literal["sphere", "cylinder", "cone"], seed: int) -> Solid:
     random = np.random.default_rng(seed)
     axes = np.linalg.qr(random.normal(size=(3, 3)))[0] * random.uniform(0.2, 0.6, 3)
     return Solid(shape, random.uniform(-0.2, 0.2, 3), axes)
@@ -271,9 +272,12 @@ def test_same_bytes_whatever_the_workers_and_interruptions(tmp_path, monkeypatch
             make_set(tmp_path / "c.zip", OPTIONS, 5, workers=1)
     assert not (tmp_path / "c.zip").exists()
     rendered = []
-    monkeypatch.setattr(
-        make, "render_picture", lambda index, options: rendered.append(index) or original(index, options)
-    )
+
+    def recording(index, options):
+        rendered.append(index)
+        return original(index, options)
+
+    monkeypatch.setattr(make, "render_picture", recording)
     make_set(tmp_path / "c.zip", OPTIONS, 5, workers=1)
     assert rendered == [3, 4]
     for suffix in (".zip", "-truth.zip"):

@@ -42,7 +42,7 @@ def viewer() -> Viewer:
 def test_memory_keeps_the_last_used():
     memory = Memory(2)
     for key in ("a", "b", "a", "c", "a", "b"):
-        assert memory.get(key, lambda key=key: key.upper()) == key.upper()
+        assert memory.get(key, key.upper) == key.upper()
     assert memory.made == 4
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.fields import ellipsoid
-from tests.tiny import generator
+from tests.tiny import counted, generator
 from training import media
 from training.background import SolidConfig
 from training.cameras.camera import make_rays
@@ -14,6 +14,7 @@ from training.latents import seeds_to_z
 from training.rendering.renderer import render
 from training.types import RenderSettings
 from training.views import (
+    EDGE_SAMPLES,
     LAYERS,
     BuiltScene,
     ShapeSettings,
@@ -37,9 +38,9 @@ def cameras(scene: BuiltScene):
 
 
 def test_the_scene_is_built_once_for_any_number_of_views(scene, cameras, monkeypatch):
-    calls = []
+    calls: list[int] = []
     forward = scene.generator.scene.backbone.forward
-    monkeypatch.setattr(scene.generator.scene.backbone, "forward", lambda *args: calls.append(1) or forward(*args))
+    monkeypatch.setattr(scene.generator.scene.backbone, "forward", counted(calls, forward))
     fresh = BuiltScene.build(scene.generator, scene.latents)
     for _ in range(8):
         shot = fresh.shoot(cameras[:1])
@@ -89,7 +90,7 @@ def test_the_foreground_is_free_of_what_super_resolution_paints_where_nothing_is
 
 def test_opacity_at_edges_is_that_of_the_pictures_own_rays(scene, cameras):
     size = 4 * scene.generator.raw_resolution
-    settings = RenderSettings(size, jitter="center")
+    settings = RenderSettings(size, jitter="center", samples_multiplier=EDGE_SAMPLES)
     rays = make_rays(cameras[:1], settings)
     config = scene.generator.config
     exact = render(scene.field, rays, config.renderer, settings, config.scene.box_warp).opacity
