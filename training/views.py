@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from training.scene import Field
 from training.types import Camera, Latents, Layer, RayMarch, RenderOutput, RenderSettings
 
 RAYS_PER_CHUNK = 1 << 14
+EDGE_SAMPLES = 2
+"""Factor on the samples of rays at edges, where few samples would show as noise."""
 EDGE_STEP = 1 / 64
 """Neighbouring rays whose opacities differ by more than this lie at an edge."""
 
@@ -109,7 +112,8 @@ class Shot:
     def opacity(self, resolution: int) -> Float[Tensor, "n 1 high wide"]:
         """Opacity of the foreground for a picture of another size.
 
-        Where neighbouring rays agree it is interpolated; at edges the picture's own pixels are marched.
+        Where neighbouring rays agree it is interpolated; at edges the picture's own pixels are marched, with more
+        samples a ray.
         """
         coarse = self.raw_opacity
         size = [resolution, resolution]
@@ -119,14 +123,27 @@ class Shot:
         highest = torch.nn.functional.max_pool2d(coarse, 3, stride=1, padding=1)
         lowest = -torch.nn.functional.max_pool2d(-coarse, 3, stride=1, padding=1)
         edge = torch.nn.functional.interpolate((highest - lowest > EDGE_STEP).float(), size, mode="nearest") > 0
+        settings = replace(self.settings, samples_multiplier=EDGE_SAMPLES * self.settings.samples_multiplier)
         for index in range(len(opacity)):
             rows, columns = edge[index, 0].nonzero(as_tuple=True)
             if len(rows):
                 uv = (torch.stack([columns, rows], dim=1) + 0.5) / resolution
                 with torch.no_grad():
                     camera = self.camera[index : index + 1]
-                    opacity[index, 0, rows, columns] = self.scene.rays_opacity(camera, uv, self.settings)
+                    opacity[index, 0, rows, columns] = self.scene.rays_opacity(camera, uv, settings)
         return opacity
+
+    @cached_property
+    def fine_opacity(self) -> Float[Tensor, "n 1 high wide"]:
+        """Opacity of the foreground at the size of the picture."""
+        return self.opacity(self.scene.generator.img_resolution)
+
+    @cached_property
+    def rgba(self) -> UInt8[ndarray, "n high wide 4"]:
+        """8-bit pictures of the foreground with transparency."""
+        image = self.output("foreground").image
+        over_black = image - (1 - self.fine_opacity) * (self.empty_picture() + 1)
+        return media.rgba_pictures(over_black, self.fine_opacity)
 
     def empty_picture(self) -> Float[Tensor, "n 3 high wide"]:
         """What super-resolution makes of rays that hit nothing: the backdrop, or whatever it was never taught."""
@@ -158,19 +175,13 @@ class Shot:
 LayerFunction = Callable[[Sequence[Shot]], ndarray]
 
 
-def _foreground_rgba(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 4"]:
-    pictures = []
-    for shot in shots:
-        image = shot.output("foreground").image
-        opacity = shot.opacity(image.shape[-1])
-        over_black = image - (1 - opacity) * (shot.empty_picture() + 1)
-        pictures.append(media.rgba_pictures(over_black, opacity))
-    return np.concatenate(pictures)
+def _alpha(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 4"]:
+    return np.concatenate([shot.rgba for shot in shots])
 
 
 def _foreground(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
     backdrop = round(255 * shots[0].scene.generator.background.backdrop)
-    return media.over(_foreground_rgba(shots), np.full(3, backdrop, dtype=np.uint8))
+    return media.over(_alpha(shots), np.full(3, backdrop, dtype=np.uint8))
 
 
 def depth_layer(limits: tuple[float, float] | None = None) -> LayerFunction:
@@ -193,8 +204,7 @@ def hit_range(shots: Sequence[Shot]) -> tuple[float, float]:
 
 
 def _opacity(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 1"]:
-    resolution = shots[0].scene.generator.img_resolution
-    return np.concatenate([media.to_uint8(shot.opacity(resolution) * 2 - 1) for shot in shots])
+    return np.concatenate([media.to_uint8(shot.fine_opacity * 2 - 1) for shot in shots])
 
 
 def _normals(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
@@ -219,7 +229,7 @@ def _raw(shots: Sequence[Shot]) -> UInt8[ndarray, "n high wide 3"]:
 
 LAYERS: dict[str, LayerFunction] = {
     "image": _layer("full"),
-    "alpha": _foreground_rgba,
+    "alpha": _alpha,
     "fg": _foreground,
     "fgnet": _layer("foreground"),
     "bg": _layer("background"),
@@ -291,10 +301,10 @@ class ShapeSettings:
     whole: bool = False
 
 
-def silhouette_level(scene: BuiltScene, views: int = 5) -> float:
+def silhouette_level(scene: BuiltScene, views: int = 3) -> float:
     """The raw density whose surface has the silhouettes of the rendered scene; see `shapes.find_level`."""
     cameras = strip_cameras(scene.generator.config.view, views)
-    settings = RenderSettings(64, jitter="center")
+    settings = RenderSettings(48, jitter="center")
     marches = [scene.shoot(cameras[index : index + 1], settings).march for index in range(views)]
     return shapes.find_level(
         torch.cat([march.density for march in marches]), torch.cat([march.opacity for march in marches])
