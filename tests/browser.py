@@ -112,7 +112,6 @@ class Browser:
 
     def click_on(self, expression: str) -> None:
         """Clicks in the middle of the element that a JavaScript expression gives."""
-        middle = "[r.x + r.width / 2, r.y + r.height / 2]"
         box = f"({expression}).getBoundingClientRect()"
         rectangle = f"(() => {{ const r = {box}; return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
         wait(lambda: self.evaluate(f"({expression}) != null"), 20)
