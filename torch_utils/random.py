@@ -55,6 +55,24 @@ def per_sample(keys: Tensor | None) -> Iterator[None]:
         _streams.reset(token)
 
 
+def one_by_one(n: int) -> Iterator[slice]:
+    """The rows of a batch of n as slices of one, each drawing the numbers that it would draw in the batch."""
+    streams = _streams.get()
+    if streams is None:
+        yield from (slice(row, row + 1) for row in range(n))
+        return
+    draws = streams.draws
+    for row in range(n):
+        rows = slice(row, row + 1)
+        own = _Streams(streams.keys[rows], draws)
+        token = _streams.set(own)
+        try:
+            yield rows
+        finally:
+            _streams.reset(token)
+        streams.draws = own.draws
+
+
 def uniform(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """Uniform numbers in [0, 1) with 24 random bits."""
     streams = _streams.get()

@@ -21,6 +21,7 @@ from training.discriminators.dual import DualDiscriminatorConfig
 from training.ema import EmaConfig
 from training.generator import GeneratorConfig
 from training.losses import LossConfig
+from training.precision import Precision
 from training.schedule import ScheduleConfig
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class RunConfig:
     metrics: tuple[str, ...] = ("fid50k_full",)
     resume: str | None = None
     cudnn_benchmark: bool = True
+    precision: Precision = "mixed"
     tf32: bool = False
 
 

@@ -90,10 +90,11 @@ class EqualizedConv2d(nn.Module):
                 self.register_parameter(name, nn.Parameter(value))
 
     def forward(self, x: Float[Tensor, "n in_channels height width"]) -> Tensor:
-        weight = (self.weight * self.weight_gain).to(x.dtype)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
+        # The activations have positive gains and commute with them, so that the weights can carry them.
+        weight = (self.weight * (self.weight_gain * self.activation_gain)).to(x.dtype)
+        bias = None if self.bias is None else self.bias * self.activation_gain
         x = conv2d_resample(x, weight, self.resample_filter, down=self.down, padding=self.padding)
-        return bias_act(x, bias, act=self.activation, gain=self.activation_gain, clamp=self.conv_clamp)
+        return bias_act(x, bias, act=self.activation, gain=1, clamp=self.conv_clamp, inplace=True)
 
 
 def modulated_conv2d(
@@ -107,33 +108,34 @@ def modulated_conv2d(
     padding: int = 0,
     resample_filter: Tensor | None = None,
     noise: Tensor | None = None,
+    gain: float = 1.0,
 ) -> Float[Tensor, "n out_channels out_height out_width"]:
     """Convolution whose input channels are scaled by a style per sample (Karras et al. 2020, eq. 1 and 3).
 
-    With `demodulate` each output channel is divided by the norm of its modulated weights. `noise` is added
-    afterwards. The activations are scaled instead of the weights, so that one kernel serves the whole batch;
-    a single sample carries its scales in the weights, which is cheaper.
+    With `demodulate` each output channel is divided by the norm of its modulated weights. `gain` is a factor of the
+    result, to which `noise` is added. The activations are scaled instead of the weights, so that one kernel serves
+    the whole batch; but a single sample carries its scales in the weights where these are smaller.
     """
     if demodulate and x.dtype == torch.float16:
         weight, styles = _guard_half(weight, styles)
     scales = None
     if demodulate:
         energy = weight.square().sum(dim=(2, 3))
-        scales = (styles.square() @ energy.t() + 1e-8).rsqrt()
+        scales = (styles.square() @ energy.t() + 1e-8).rsqrt() * gain
+    elif gain != 1:
+        styles = styles * gain
 
     def convolve(x: Tensor, kernel: Tensor) -> Tensor:
         return conv2d_resample(x, kernel.to(x.dtype), resample_filter, up, down, padding, flip_weight=up == 1)
 
-    if len(x) == 1:
-        kernel = weight * styles[0, None, :, None, None]
-        if scales is not None:
-            kernel = kernel * scales[0, :, None, None, None]
-        x = convolve(x, kernel)
-        return x if noise is None else x + noise.to(x.dtype)
+    if len(x) == 1 and weight.numel() <= x.numel():
+        factors = styles if scales is None else scales.t() * styles
+        x = convolve(x, weight * factors[:, :, None, None])
+        return x if noise is None else x.add_(noise.to(x.dtype))
 
     x = convolve(x * styles.to(x.dtype)[:, :, None, None], weight)
     if scales is None:
-        return x if noise is None else x + noise.to(x.dtype)
+        return x if noise is None else x.add_(noise.to(x.dtype))
     scales = scales.to(x.dtype)[:, :, None, None]
     return x * scales if noise is None else torch.addcmul(noise.to(x.dtype), x, scales)
 

@@ -20,7 +20,7 @@ from metrics import registry, results
 from torch_utils import distributed
 from torch_utils.misc import count_parameters, to_device
 from torch_utils.training_stats import Collector, Moments
-from training import ema, pictures, resume, snapshot
+from training import ema, pictures, precision, resume, snapshot
 from training.augment import AugmentPipe
 from training.batches import Batches
 from training.cameras.prior import LabelPrior
@@ -82,7 +82,7 @@ class Run:
         self.stop_asked = stop_asked
         config, run = plan.config, plan.config.run
         torch.backends.cudnn.benchmark = run.cudnn_benchmark
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = run.tf32
+        precision.use(run.precision, run.tf32)
         torch.manual_seed(run.seed)
 
         self.dataset = ImageDataset(config.data)

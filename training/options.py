@@ -10,11 +10,12 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from training.config import ConfigError, TrainConfig, override
+from training.precision import Precision
 
 SR_MODULES = ("2X", "4X", "8X", "8XDC", "deep")
 SR_CLASSES = {f"SuperresolutionHybrid{name}": name for name in SR_MODULES} | {"SuperresolutionHybridDeepfp32": "deep"}
@@ -107,6 +108,14 @@ OPTIONS = (
         "Do not try out cuDNN's algorithms: slower, but no memory peak at the start.",
         lambda value: not value,
     ),
+    Option(
+        "--precision",
+        ("run.precision",),
+        click.Choice(get_args(Precision)),
+        "mixed",
+        "mixed: float16 on GPUs where the --*_num_fp16_res options say so; float32; or bfloat16, on CPUs too.",
+    ),
+    Option("--tf32", ("run.tf32",), bool, False, "Let GPUs round the factors of float32 products to TF32."),
     Option("--workers", ("data.workers",), COUNT, 3, "Threads that decode pictures ahead; 0: none."),
     # Data
     Option("--mirror", ("data.mirror",), bool, False, "Add flipped pictures, their cameras flipped with them."),

@@ -136,7 +136,7 @@ class OutputLayer(nn.Module):
     def forward(self, x: Tensor, w: Float[Tensor, "n w_dim"]) -> Tensor:
         styles = self.affine(w) * self.style_gain
         x = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+        return bias_act(x, self.bias, clamp=self.conv_clamp, inplace=True)
 
 
 class SynthesisBlock(nn.Module):
@@ -189,7 +189,16 @@ class SynthesisBlock(nn.Module):
         if image is not None and self.up == 2:
             image = upsample2d(image, self.resample_filter)
         output = self.torgb(x, next(row)).to(ws.dtype)
-        return x, output if image is None else image + output
+        return x, output if image is None else output.add_(image)
+
+
+def runs_one_by_one(ws: Float[Tensor, "n rows w_dim"]) -> bool:
+    """Whether a batch is better synthesized sample by sample.
+
+    A sample alone carries its styles in the weights, so that its activations need not be scaled, nor kept in several
+    versions for the backward pass. On CPUs that saves half the memory; GPUs want all the work at once.
+    """
+    return len(ws) > 1 and not ws.is_cuda
 
 
 class SynthesisNetwork(nn.Module):
@@ -216,6 +225,8 @@ class SynthesisNetwork(nn.Module):
         self, ws: Float[Tensor, "n num_ws w_dim"], noise_mode: NoiseMode = "random"
     ) -> Float[Tensor, "n img_channels resolution resolution"]:
         """Output of the last block; the row of a block's output is also that of the next block's first convolution."""
+        if runs_one_by_one(ws):
+            return torch.cat([self(ws[rows], noise_mode) for rows in random.one_by_one(len(ws))])
         x: Tensor | None = None
         image: Tensor | None = None
         row = 0

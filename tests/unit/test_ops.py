@@ -207,3 +207,48 @@ def test_errors_name_the_argument_and_the_mend():
         upfirdn2d(x, None, padding=(1, 2, 3))
     with pytest.raises(ValueError, match=r"at least one tap, not shape \[1, 1, 1\]"):
         setup_filter(torch.ones(1, 1, 1))
+
+
+@pytest.mark.parametrize("taps", [RAMP, EIGHT_TAPS])
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_upfirdn2d_is_a_proper_operator(taps, up, down, layout):
+    """What torch.compile relies on: shapes, layouts and derivatives are what the rules say."""
+    x = randn(2, 3, 6, 5).contiguous(memory_format=layout).requires_grad_()
+    arguments = (x, setup_filter(taps).double(), (up, up), (down, down), (5, 4, 3, 6), False, 2.0)
+    torch.library.opcheck(torch.ops.gan3d.upfirdn2d.default, arguments)
+    assert upfirdn2d(x, arguments[1], padding=2).is_contiguous(memory_format=layout)
+
+
+def test_half_precision_images_are_enlarged_on_processors_too():
+    x, f = randn(1, 4, 6, 6).to(memory_format=torch.channels_last), setup_filter(EIGHT_TAPS)
+    torch.testing.assert_close(upsample2d(x.bfloat16(), f).double(), upsample2d(x, f.double()), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("act", list(ACTIVATIONS))
+@pytest.mark.parametrize("gain", [1, 0.5, -2])
+@pytest.mark.parametrize("clamp", [None, 0.5, 100])
+def test_bias_act_in_place_gives_the_same_and_the_same_gradients(act, gain, clamp):
+    leaf, b = randn(2, 3, 4).requires_grad_(), randn(3, seed=1).requires_grad_()
+    expected = bias_act(leaf, b, act=act, gain=gain, clamp=clamp)
+    actual = bias_act(leaf * 1, b, act=act, gain=gain, clamp=clamp, inplace=True)
+    torch.testing.assert_close(actual, expected)
+    upstream = randn(2, 3, 4, seed=2)
+    for ours, theirs in zip(
+        torch.autograd.grad(actual, (leaf, b), upstream),
+        torch.autograd.grad(expected, (leaf, b), upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_bias_act_in_place_needs_no_new_memory():
+    x = randn(2, 3, 4)
+    assert bias_act(x, randn(3), act="lrelu", clamp=1, inplace=True).data_ptr() == x.data_ptr()
+
+
+def test_a_clamp_that_does_not_act_keeps_nothing():
+    x = randn(2, 3).requires_grad_()
+    y = bias_act(x, act="linear", clamp=100)
+    assert y is x
+    assert bias_act(x * float("nan"), clamp=100).isnan().all()

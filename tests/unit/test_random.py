@@ -61,3 +61,16 @@ def test_a_draw_for_another_batch_is_an_error():
     keys = random.sample_keys(("x",), torch.arange(3))
     with random.per_sample(keys), pytest.raises(ValueError, match=r"shape \[2, 4\] inside a block for 3 samples"):
         random.uniform([2, 4])
+
+
+def test_one_by_one_draws_what_the_batch_draws():
+    keys = random.sample_keys(("test",), torch.arange(3))
+    with random.per_sample(keys):
+        random.uniform([3, 2])
+        batch, after = random.normal([3, 4]), random.uniform([3])
+    with random.per_sample(keys):
+        random.uniform([3, 2])
+        rows = [random.normal([1, 4]) for _ in random.one_by_one(3)]
+        assert torch.equal(random.uniform([3]), after)
+    assert torch.equal(torch.cat(rows), batch)
+    assert [rows.start for rows in random.one_by_one(3)] == [0, 1, 2]

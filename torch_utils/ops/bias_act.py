@@ -43,11 +43,13 @@ def bias_act(
     alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """`clamp(gain * act(x + b))`, of the shape and type of `x`.
 
     b: [x.shape[dim]], added along `dim`. alpha: slope of "lrelu" below zero. gain: factor after the
     activation; None takes the activation's own. clamp: largest absolute value of the result; None for no limit.
+    inplace: whether x, which nothing else needs then, may be overwritten.
 
     Differentiable any number of times. Raises ValueError for an unknown activation or a bias of the wrong size.
     """
@@ -63,22 +65,40 @@ def bias_act(
 
     slope = {"linear": 1.0, "relu": 0.0, "lrelu": alpha}.get(act)
     if slope is not None and gain > 0:
-        x = _scaled_rectifier(x, b, slope, gain)
+        y = _scaled_rectifier(x, b, slope, gain, inplace)
     else:
-        x = activation.function(x if b is None else x + b, alpha)
-        x = x if gain == 1 else x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+        y = activation.function(x if b is None else x + b, alpha)
+        y = y if gain == 1 else y * gain
+    return y if clamp is None else _limit(y, clamp, inplace or y is not x)
 
 
-def _scaled_rectifier(x: Tensor, b: Tensor | None, slope: float, gain: float) -> Tensor:
-    """`gain * (x + b)`, times `slope` where that is negative: two passes over the data and one new tensor.
+def _scaled_rectifier(x: Tensor, b: Tensor | None, slope: float, gain: float, inplace: bool) -> Tensor:
+    """`gain * (x + b)`, times `slope` where that is negative: two passes over the data and at most one new tensor.
 
     A positive gain commutes with the rectifier, so that it can go into the addition. The rectifier then
     overwrites the sum, which nothing else needs: its derivatives follow from the sign of the result.
     """
-    is_new = b is not None or gain != 1
-    if b is not None:
+    is_new = inplace or b is not None or gain != 1
+    if inplace:
+        x = x if gain == 1 else x.mul_(gain)
+        x = x if b is None else x.add_(b * gain)
+    elif b is not None:
         x = torch.add(b * gain, x, alpha=gain)
     elif gain != 1:
         x = x * gain
     return x if slope == 1 else F.leaky_relu(x, slope, inplace=is_new and slope >= 0)
+
+
+def _limit(x: Tensor, clamp: float, inplace: bool) -> Tensor:
+    """x within +-clamp.
+
+    The clamp is for half precision and hardly ever acts. Where derivatives are wanted it would keep a second copy of
+    x, so that on a CPU, where looking costs little and nothing waits, it is first asked whether it does.
+    """
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return x.clamp_(-clamp, clamp) if inplace else x.clamp(-clamp, clamp)
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        low, high = torch.aminmax(x.detach())
+        if -clamp <= low and high <= clamp:
+            return x
+    return x.clamp(-clamp, clamp)

@@ -16,7 +16,7 @@ SEPARABLE_TAPS = 8
 """From this length on, two passes of a 1-D filter cost less than one of its outer product."""
 
 
-def setup_filter(taps: Sequence[float] | Sequence[Sequence[float]] | Tensor | None) -> Tensor:
+def setup_filter(taps: float | Sequence[float] | Sequence[Sequence[float]] | Tensor | None) -> Tensor:
     """The float32 filter of these taps, divided by its sum.
 
     Fewer than 8 taps give their outer product [taps, taps], more stay [taps]; a 2-D list keeps its shape
@@ -72,10 +72,69 @@ def upfirdn2d(
 
     Differentiable any number of times with respect to `x`.
     """
-    (up_x, up_y), (down_x, down_y) = parse_pair(up), parse_pair(down)
-    left, right, top, bottom = parse_padding(padding)
     if f is None:
         f = x.new_ones(1, 1)
+    return _op(x, f, parse_pair(up), parse_pair(down), parse_padding(padding), flip_filter, float(gain))
+
+
+@torch.library.custom_op("gan3d::upfirdn2d", mutates_args=())
+def _op(
+    x: Tensor,
+    f: Tensor,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    return reference(x, f, up, down, padding, flip_filter, gain).contiguous(memory_format=_layout(x))
+
+
+@_op.register_fake
+def _(x, f, up, down, padding, flip_filter, gain):
+    left, right, top, bottom = padding
+    width, height = filter_size(f)
+    rows = (x.shape[2] * up[1] + top + bottom - height) // down[1] + 1
+    columns = (x.shape[3] * up[0] + left + right - width) // down[0] + 1
+    return torch.empty((*x.shape[:2], rows, columns), dtype=x.dtype, device=x.device, memory_format=_layout(x))
+
+
+def _remember(ctx, inputs, output) -> None:
+    x, f, *ctx.settings = inputs
+    ctx.size, ctx.out_size = x.shape[2:], output.shape[2:]
+    ctx.save_for_backward(f)
+
+
+def _adjoint(ctx, grad: Tensor) -> tuple:
+    """The transposed operation is one of the same kind, so that derivatives of every order are at hand."""
+    (f,) = ctx.saved_tensors
+    up, down, (left, _, top, _), flip_filter, gain = ctx.settings
+    width, height = filter_size(f)
+    right = ctx.size[1] * up[0] - ctx.out_size[1] * down[0] + left - up[0] + 1
+    bottom = ctx.size[0] * up[1] - ctx.out_size[0] * down[1] + top - up[1] + 1
+    padding = (width - 1 - left, right, height - 1 - top, bottom)
+    return _op(grad, f, down, up, padding, not flip_filter, gain), None, None, None, None, None, None
+
+
+_op.register_autograd(_adjoint, setup_context=_remember)
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def reference(
+    x: Tensor,
+    f: Tensor,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    """`upfirdn2d` in plain torch, with (x, y) factors and full padding."""
+    (up_x, up_y), (down_x, down_y), (left, right, top, bottom) = up, down, padding
     if f.ndim == 2:
         return _filter_pass(x, f * gain, (up_x, up_y), (down_x, down_y), (left, right, top, bottom), flip_filter)
     f = f * gain**0.5
@@ -103,6 +162,9 @@ def _filter_pass(
         inner_x, inner_y = max(min(left, right), 0), max(min(top, bottom), 0)
         x = _pad(x, (left - inner_x, right - inner_x, top - inner_y, bottom - inner_y))
         return F.conv2d(x, kernel, stride=(down_y, down_x), padding=(inner_y, inner_x), groups=channels)
+    if x.device.type == "cpu" and x.dtype.itemsize == 2:
+        # Processors have no fast depthwise transposed convolution in these formats.
+        return _filter_pass(x.float(), f.float(), up, down, padding, flip_filter).to(x.dtype)
     # A transposed convolution never sees the inserted zeros. Unpadded, it gives every output that touches a
     # pixel, so that the padding of the input becomes one of the output.
     kernel = (f.flip([0, 1]) if flip_filter else f).expand(channels, 1, rows, columns)

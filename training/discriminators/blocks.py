@@ -85,7 +85,7 @@ class DiscriminatorBlock(nn.Module):
         x = enter_block(x, self.conv0.weight.dtype, self.resolution, self.use_fp16)
         if hasattr(self, "fromrgb"):
             x = self.fromrgb(x)
-        return self.skip(x) + self.conv1(self.conv0(x))
+        return self.skip(x).add_(self.conv1(self.conv0(x)))
 
 
 class DiscriminatorEpilogue(nn.Module):

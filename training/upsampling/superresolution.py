@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.synthesis import OutputInit, SynthesisBlock
+from torch_utils import random
+from training.synthesis import OutputInit, SynthesisBlock, runs_one_by_one
 from training.types import NoiseMode
 
 Module = Literal["2X", "4X", "8X", "8XDC", "deep"]
@@ -114,6 +116,9 @@ class Superresolution(nn.Module):
         ws: Float[Tensor, "n rows w_dim"],
     ) -> Float[Tensor, "n 3 out_height out_width"]:
         """The picture of features and of a raw picture beside them."""
+        if runs_one_by_one(ws):
+            parts = [self.enlarge(features[rows], image[rows], ws[rows]) for rows in random.one_by_one(len(ws))]
+            return torch.cat(parts)
         ws = ws[:, -1:].expand(-1, 3, -1)
         x, image = self.block0(self._resize(features), self._resize(image), ws, self.noise_mode)
         return self.block1(x, image, ws, self.noise_mode)[1]
