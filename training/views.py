@@ -330,7 +330,8 @@ def scene_mesh(scene: BuiltScene, density: Float32[ndarray, "x y z"], settings: 
         mesh = shapes.largest_part(mesh)
     if settings.faces is not None:
         mesh = shapes.simplify(mesh, settings.faces)
-    return shapes.color_mesh(mesh, scene.field, depth=scene.box_side / 20, device=scene.device)
+    depth = shapes.opaque_depth(level, scene.box_side)
+    return shapes.color_mesh(mesh, scene.field, depth, device=scene.device)
 
 
 def camera_angles(camera: Camera, pivot: Sequence[float] = (0, 0, 0)) -> list[tuple[float, float]]:

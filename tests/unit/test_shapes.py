@@ -101,9 +101,15 @@ def test_level_of_nothing_is_refused():
 
 def test_colors_are_those_of_the_field():
     mesh = shapes.extract_mesh(shapes.density_grid(ellipsoid, 32, SIDE), SIDE, 10.0)
-    colored = shapes.color_mesh(mesh, ellipsoid, depth=0.002)
+    colored = shapes.color_mesh(mesh, ellipsoid, depth=0.001)
     expected = ((mesh.vertices + 0.5) * 255).clip(0, 255)
     assert np.abs(colored.colors - expected).max() <= 1.5
+
+
+def test_denser_surfaces_are_looked_into_less_deeply():
+    assert shapes.opaque_depth(31.0, 1.0) == pytest.approx(0.1)
+    assert shapes.opaque_depth(-20.0, 1.0) == 0.5
+    assert 0 < shapes.opaque_depth(1e4, 1.0) < 0.1
 
 
 def test_colors_are_gathered_below_the_surface():
