@@ -85,7 +85,7 @@ def test_colmap_text_as_colmap_writes_it(tmp_path):
     found = read_colmap(open_source(tmp_path))
     assert [shot.image for shot in found] == ["images/a b.png", "images/c.png"]
     assert np.allclose(found[1].pose[:3, 3], [-1, 0, -5])
-    assert np.allclose(found[0].intrinsics, np.array([[0.75, 0, 0.5], [0, 1.5, 0.5], [0, 0, 1.0]])))
+    assert np.allclose(found[0].intrinsics, np.array([[0.75, 0, 0.5], [0, 1.5, 0.5], [0, 0, 1.0]]))
 
 
 @pytest.mark.parametrize(
