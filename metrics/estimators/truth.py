@@ -84,7 +84,8 @@ class Factors:
         found = [(name, tuple(sorted({scene[name] for scene in flat}))) for name in texts]
         choices = tuple((name, values) for name, values in found if 2 <= len(values) <= MOST_CHOICES)
         values = torch.tensor([[scene[name] for name in numbers] for scene in flat])
-        return Factors(numbers, choices, values.mean(dim=0), values.std(dim=0, correction=0).clamp(min=1e-6))
+        mean = values.mean(dim=0)
+        return Factors(numbers, choices, mean, (values - mean).square().mean(dim=0).sqrt().clamp(min=1e-6))
 
     @property
     def size(self) -> int:
