@@ -70,7 +70,9 @@ def density_grid(
     if resolution < 2:
         raise ValueError(f"a grid needs at least 2 points per side, not {resolution}")
     density = np.empty(resolution**3, dtype=np.float32)
-    with tqdm(total=resolution**3, desc="density", unit="pt", unit_scale=True, disable=not progress) as bar:
+    with tqdm(
+        total=resolution**3, desc="density", unit="pt", unit_scale=True, leave=False, delay=3, disable=not progress
+    ) as bar:
         for part, points in grid_points(resolution, side, chunk, device):
             with torch.no_grad():
                 density[part] = field.density(points[None].float()).flatten().float().cpu().numpy()
