@@ -61,6 +61,24 @@ def best(run_dir: Path, metric: str) -> dict[str, Any]:
     return min(lines, key=lambda line: sign * main_value(line))
 
 
+def keep_best(run_dir: Path, metric: str) -> list[Path]:
+    """The snapshots removed from a run's folder, with their training states: all but the best and the newest.
+
+    Nothing is removed while no snapshot has been scored.
+    """
+    snapshots = sorted(run_dir.glob("network-snapshot-*.pkl"))
+    try:
+        kept = {run_dir / best(run_dir, metric)["snapshot_pkl"], *snapshots[-1:]}
+    except ValueError:
+        return []
+    removed = [path for path in snapshots if path not in kept]
+    for path in removed:
+        path.unlink()
+        number = path.stem.rpartition("-")[2]
+        path.with_name(f"training-state-{number}.pt").unlink(missing_ok=True)
+    return removed
+
+
 def main_value(record: Mapping[str, Any]) -> float:
     """The first value of a record, by which snapshots are ranked."""
     return next(iter(record["results"].values()))

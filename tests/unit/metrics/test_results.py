@@ -84,3 +84,19 @@ def test_plot_is_well_formed(tmp_path) -> None:
 
     tree = ET.fromstring(results.plot({"a<b": [(0, 3.0), (400, 1.0)], "c": [(0, 2.0)]}, "A & B"))
     assert len([e for e in tree.iter() if e.tag.endswith("circle")]) == 3
+
+
+def test_keeping_the_best_and_the_newest(tmp_path) -> None:
+    for kimg in (1, 2, 3, 4):
+        (tmp_path / f"network-snapshot-{kimg:06d}.pkl").touch()
+        (tmp_path / f"training-state-{kimg:06d}.pt").touch()
+    assert results.keep_best(tmp_path, "kid2k") == []
+    for value in (0.03, 0.02, 0.04):
+        line = record(value)
+        results.append(line, tmp_path, tmp_path / line["snapshot"]["file"])
+    removed = results.keep_best(tmp_path, "kid2k")
+    assert [path.name for path in removed] == ["network-snapshot-000001.pkl", "network-snapshot-000003.pkl"]
+    assert {path.name for path in tmp_path.glob("training-state-*")} == {
+        "training-state-000002.pt",
+        "training-state-000004.pt",
+    }
