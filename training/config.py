@@ -45,7 +45,10 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where and how long a run trains. Lengths in kimg (thousands of real images shown)."""
+    """Where and how long a run trains. Lengths in kimg (thousands of real images shown).
+
+    keep_best: of the snapshots, keep the newest and the best by the first metric only.
+    """
 
     outdir: str = "training-runs"
     desc: str = ""
@@ -58,6 +61,7 @@ class RunConfig:
     snap: int = 50
     seed: int = 0
     metrics: tuple[str, ...] = ("fid50k_full",)
+    keep_best: bool = False
     resume: str | None = None
     cudnn_benchmark: bool = True
     precision: Precision = "mixed"

@@ -307,6 +307,8 @@ class Run:
                 self.writer.write_scalars(
                     {f"Metrics/{name}": value for name, value in record["results"].items()}, self.progress.images
                 )
+            if self.config.run.keep_best:
+                results.keep_best(self.folder, self.config.run.metrics[0])
 
     def _show_life(self, span: Span) -> None:
         span.last_sign = time.perf_counter()

