@@ -97,7 +97,9 @@ OPTIONS = (
     Option("--tick", ("run.tick",), RATE, 4, "Thousands of pictures between two progress lines."),
     Option("--snap", ("run.snap",), POSITIVE, None, "Ticks between two snapshots. [20 or 50, by model]"),
     Option("--metrics", ("run.metrics",), str, None, "Names, separated by commas, or none. [fid50k_full]", _metrics),
-    Option("--keep-best", ("run.keep_best",), bool, False, "Keep two snapshots: the newest, the best by the first metric."),
+    Option(
+        "--keep-best", ("run.keep_best",), bool, False, "Keep the newest snapshot and the best by the first metric."
+    ),
     Option("--seed", ("run.seed",), COUNT, 0, "Random seed of the whole run."),
     Option("--desc", ("run.desc",), str, None, "Text at the end of the run folder's name."),
     Option("--device", ("run.device",), click.Choice(["cuda", "cpu"]), None, "[cuda if there is a GPU]"),
