@@ -93,18 +93,22 @@ def rows_read(case: Case, match: re.Match[str], table: dict[str, list[int]]) -> 
 def watch(
     network: nn.Module, paths: Mapping[str, str | None], call: Callable[[], Any]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """First input and output of the modules at some paths during a call."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    """First input and output of the modules at some paths during a call, over all samples of the batch."""
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in paths}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: seen.update({name: (inputs[0], output)})
+        # Samples may come one by one, and what follows a module may overwrite its output.
+        return lambda module, inputs, output: seen[name].append((inputs[0], output.clone()))
 
     hooks = [network.get_submodule(path or "").register_forward_hook(keep(name)) for name, path in paths.items()]
     with torch.no_grad():
         call()
     for hook in hooks:
         hook.remove()
-    return seen
+    return {
+        name: (torch.cat([first for first, _ in calls]), torch.cat([output for _, output in calls]))
+        for name, calls in seen.items()
+    }
 
 
 @recipes.array(r"mbstd_accepted")

@@ -30,7 +30,7 @@ def grid_cells(
     NaN but gets a valid cell, so that a diverged network is reported by its losses and not by an index error.
     """
     position = position.clamp(-1, size) + 1
-    cell = position.detach().floor().long().clamp(0, size)
+    cell = position.detach().floor().int().clamp(0, size)
     return cell, position - cell
 
 
@@ -60,7 +60,8 @@ class _GatherRows(torch.autograd.Function):
         grad_table = grad_weights = None
         if ctx.needs_input_grad[0]:
             rows, order = taps.flatten().int().sort()
-            starts = torch.searchsorted(rows, torch.arange(len(table), device=rows.device, dtype=rows.dtype))
+            counts = torch.bincount(rows, minlength=len(table))
+            starts = counts.cumsum(dim=0) - counts
             shares = weights.flatten()[order].to(grad.dtype)
             grad_table = embedding_bag(order // taps.shape[1], grad, starts, per_sample_weights=shares, mode="sum")
         if ctx.needs_input_grad[2]:
@@ -70,9 +71,11 @@ class _GatherRows(torch.autograd.Function):
 
 
 def plane_table(planes: Float[Tensor, "n planes channels height width"]) -> Float[Tensor, "n rows channels"]:
-    """Planes as a table of pixels, plane by plane and row by row, each plane with a border of zeros."""
-    padded = torch.nn.functional.pad(planes, (1, 1, 1, 1))
-    return padded.permute(0, 1, 3, 4, 2).flatten(1, 3).contiguous()
+    """Planes as a table of pixels with a border of zeros: row by row, at each place the pixels of all planes.
+
+    That is how planes lie in memory that come out of a network whose channels are last.
+    """
+    return torch.nn.functional.pad(planes.permute(0, 3, 4, 1, 2), (0, 0, 0, 0, 1, 1, 1, 1)).flatten(1, 3)
 
 
 def sample_planes(
@@ -86,13 +89,13 @@ def sample_planes(
     -1 and 1 are the outer borders of a plane, half a pixel beyond the first and last pixel centre; a plane is zero
     outside.
     """
-    cell, fraction = grid_cells(((points + 1) * resolution - 1) / 2, resolution)
-    columns, rows = [list(names) for names in zip(*axes, strict=True)]
-    stride = resolution + 2
-    plane_start = torch.arange(len(axes), device=points.device) * stride**2
-    corner = cell[..., rows] * stride + cell[..., columns] + plane_start
-    taps = corner[..., None] + torch.tensor([0, 1, stride, stride + 1], device=points.device)
+    cell, fraction = grid_cells(((points.t() + 1) * resolution - 1) / 2, resolution)
+    planes, stride = len(axes), len(axes) * (resolution + 2)
+    corners = [cell[row] * stride + cell[column] * planes + plane for plane, (column, row) in enumerate(axes)]
+    steps = torch.tensor([0, planes, stride, stride + planes], device=points.device, dtype=cell.dtype)
+    taps = torch.stack(corners, dim=1)[:, :, None] + steps
 
-    ends = torch.stack([1 - fraction, fraction], dim=-1)
-    weights = (ends / len(axes))[..., rows, :, None] * ends[..., columns, None, :]
-    return gather_rows(table, taps.flatten(1), weights.flatten(1))
+    ends = (1 - fraction, fraction)
+    shares = [end / planes for end in ends]
+    weights = [share[row] * end[column] for column, row in axes for share in shares for end in ends]
+    return gather_rows(table, taps.flatten(1), torch.stack(weights, dim=1))
