@@ -110,13 +110,11 @@ def depth_pictures(
 
 
 def resize(pictures: UInt8[ndarray, "n height width channels"], size: int) -> UInt8[ndarray, "n size size channels"]:
-    """Square pictures of another size: pixels repeated when enlarged by a whole factor, Lanczos otherwise."""
+    """Square pictures of another size (Lanczos)."""
     if pictures.shape[1] == size:
         return pictures
-    method = Image.Resampling.NEAREST if size % pictures.shape[1] == 0 else Image.Resampling.LANCZOS
-    return np.stack([np.asarray(to_pil(picture).resize((size, size), method)) for picture in pictures]).reshape(
-        len(pictures), size, size, -1
-    )
+    resized = [np.asarray(to_pil(picture).resize((size, size), Image.Resampling.LANCZOS)) for picture in pictures]
+    return np.stack(resized).reshape(len(pictures), size, size, -1)
 
 
 def bleed_colors(

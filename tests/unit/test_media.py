@@ -124,10 +124,13 @@ def test_contact_sheet_holds_all_rows():
     assert (sheet == [0, 0, 255]).all(axis=-1).sum() == 3 * 32 * 32
 
 
-def test_resize_repeats_pixels_for_whole_factors():
-    picture = np.random.RandomState(0).randint(0, 256, [1, 4, 4, 3], dtype=np.uint8)
-    assert (media.resize(picture, 8) == picture.repeat(2, 1).repeat(2, 2)).all()
-    assert media.resize(picture, 6).shape == (1, 6, 6, 3)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_resize(channels: int):
+    picture = np.full([2, 4, 4, channels], 77, dtype=np.uint8)
+    assert media.resize(picture, 4) is picture
+    for size in (3, 6, 8):
+        assert media.resize(picture, size).shape == (2, size, size, channels)
+        assert np.abs(media.resize(picture, size).astype(int) - 77).max() <= 2
 
 
 def test_checkerboard_has_two_greys():
