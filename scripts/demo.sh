@@ -10,12 +10,13 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 step() { printf '\n$ %s\n' "${*//$python/python}"; "$@"; }
 
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    minutes=${DEMO_MINUTES:-10} size=(--kimg=2000 --batch=32 --gpus=1 --tick=20 --snap=10 --blur_fade_kimg=20)
+    resolution=64 minutes=${DEMO_MINUTES:-10} size=(--kimg=2000 --batch=32 --gpus=1 --tick=20 --snap=10 --blur_fade_kimg=20)
     scored=kid5k_full_lite,fid5k_full_lite
 else
-    # A fraction of the published widths and rays: what two CPU cores can train in minutes.
-    minutes=${DEMO_MINUTES:-6} size=(--device=cpu --kimg=1000 --batch=8 --gpus=2 --tick=1 --snap=100
-        --cbase=1024 --cmax=128 --blur_fade_kimg=8 --neural_rendering_resolution_initial=16
+    # A fraction of the published size, widths and rays: what two CPU cores can train in minutes.
+    resolution=32 minutes=${DEMO_MINUTES:-6} size=(--device=cpu --kimg=1000 --batch=8 --gpus=2 --tick=1 --snap=100
+        --cbase=1024 --cmax=64 --neural_rendering_resolution_initial=16
+        --blur_fade_kimg=4 --set schedule.blur_sigma=5
         --hidden_size=32 --n_blocks=3 --z_bg_dim=64 --w_bg_dim=64 --bg_mapping=2
         --set generator.z_dim=64 --set generator.w_dim=64
         --set generator.scene.backbone.resolution=32 --set generator.scene.channels=12
@@ -26,11 +27,12 @@ else
 fi
 
 say "1. A posed data set: toy animals in front of random surroundings"
-[ -e "$folder/toys.zip" ] || step "$python" -m dataset_preprocessing.synthetic --dest="$folder/toys.zip" --resolution=64 --count=2000
+[ -e "$folder/toys.zip" ] || step "$python" -m dataset_preprocessing.synthetic --dest="$folder/toys.zip" --resolution=$resolution --count=2000
 
 say "2. BallGAN learns it for $minutes minutes; an interrupt ends a run cleanly, with a snapshot"
 step env OMP_NUM_THREADS=1 timeout --signal=INT "${minutes}m" "$python" train.py --outdir="$folder/runs" --model=ballgan --cfg=ffhq \
-    --data="$folder/toys.zip" --gamma=0.3 --bg_pe=30 --metrics=none "${size[@]}" || [ $? = 124 ]
+    --data="$folder/toys.zip" --gamma=0.5 --bg_pe=30 --bg_transmittance_reg=0.2 \
+    --bg_transmittance_reg_start=4000 --metrics=none "${size[@]}" || [ $? = 124 ]
 run=$(ls -d "$folder"/runs/*/ | tail -n 1)
 network=$(ls "$run"network-snapshot-*.pkl | tail -n 1)
 
