@@ -57,7 +57,7 @@ def test_recognizes_a_cat(lite: Detector) -> None:
 
 
 def test_worse_pictures_are_farther(lite: Detector) -> None:
-    images = crops(24)
+    images = crops(12)
 
     def distance(other: torch.Tensor) -> float:
         return frechet_distance(*(Moments.of(lite.features(x).numpy()) for x in (images, other)))
