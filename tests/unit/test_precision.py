@@ -59,7 +59,7 @@ def test_networks_in_bfloat16_stay_near_float32():
     def outputs() -> tuple[torch.Tensor, ...]:
         logits = D(Views(images), torch.zeros(4, 0))
         penalty = gradient_penalty(logits, [images])
-        gradient = torch.autograd.grad(penalty.sum(), D.trunk.get_submodule("b32.conv0").weight)[0]
+        gradient = torch.autograd.grad(penalty.sum(), D.trunk.get_parameter("b32.conv0.weight"))[0]
         return G(ws, "const"), logits, penalty, gradient
 
     exact = outputs()
