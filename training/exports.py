@@ -132,8 +132,8 @@ def sheet_column(shots: Sequence[Shot], mesh: shapes.Mesh | None) -> dict[str, n
     """A scene's pictures for a contact sheet, by caption: each view, then the layers of the one in the middle."""
     middle = [shots[len(shots) // 2]]
     views = {f"view {index + 1}": LAYERS["image"]([shot]) for index, shot in enumerate(shots)}
-    rgba = LAYERS["alpha"](middle)
-    board = media.checkerboard(rgba.shape[1], rgba.shape[2], max(rgba.shape[1] // 16, 1))
+    rgba = media.resize(LAYERS["alpha"](middle), SHEET_CELL)
+    board = media.checkerboard(SHEET_CELL, SHEET_CELL)
     column = views | {
         "foreground": media.over(rgba, board),
         "surroundings": LAYERS["bg"](middle),
