@@ -22,8 +22,9 @@ import click
 import torch
 
 from benchmarks.fresh import in_fresh_process
-from benchmarks.measure import best_rate, describe_device, unit_seconds
+from benchmarks.measure import best_rate, describe_device
 from benchmarks.works import WORKS, Setup, measure
+from benchmarks.yardstick import measured_apart
 from dnnlib.files import write_text
 from training.precision import Precision
 from training.presets import SYSTEMS
@@ -85,10 +86,9 @@ def facts(setup: Setup) -> dict[str, Any]:
 
 def measured(name: str, setup: Setup, rate: float, unit: float | None) -> dict[str, dict[str, float]]:
     """Costs of the steps of a work; training gets a whole iteration, of which R1 takes part in every 16th."""
-    device = torch.device(setup.device)
-    before = unit or unit_seconds(device)
+    before = unit or measured_apart(setup.device, setup.threads)
     costs = in_fresh_process(measure, name, setup)
-    during = (before + (unit or unit_seconds(device))) / 2
+    during = (before + (unit or measured_apart(setup.device, setup.threads))) / 2
     if name == "train":
         costs["iteration"] = iteration(*(costs[step] for step in TRAINING_STEPS))
     for cost in costs.values():

@@ -1,8 +1,4 @@
-"""Seconds, memory and operations of a piece of work, and what the machine could do at best.
-
-Seconds do not carry from machine to machine, nor from a quiet minute to a busy one. So every time is also given in
-units of one fixed piece of work (`unit_seconds`), measured just before and just after.
-"""
+"""Seconds, memory and operations of a piece of work, and what the machine could do at best."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,27 +56,6 @@ def peak_memory(device: torch.device) -> int:
     lines = status.read_text().splitlines() if status.exists() else []
     # Not `getrusage`, which begins with the memory of the process that started this one.
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def unit_seconds(device: torch.device, repeats: int = 7) -> float:
-    """Median time of the unit: forward and backward of a convolution, a look-up in planes and a small dense layer."""
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device).requires_grad_()
-
-    image, kernel = normal(2, 64, 128, 128), normal(64, 64, 3, 3)
-    planes = normal(3, 32, 128, 128)
-    places = (torch.rand(3, 1, 2**16, 2, generator=generator) * 2 - 1).to(device)
-    points, layer = normal(2**18, 32), normal(32, 64)
-
-    def step() -> None:
-        convolved = F.conv2d(image, kernel, padding=1)
-        features = F.grid_sample(planes, places, align_corners=False)
-        hidden = F.softplus(points @ layer)
-        (convolved.square().mean() + features.square().mean() + hidden.mean()).backward()
-
-    return time_step(step, device, 2, repeats).median_seconds
 
 
 def best_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -98,7 +98,7 @@ def _limit(x: Tensor, clamp: float, inplace: bool) -> Tensor:
     if not (torch.is_grad_enabled() and x.requires_grad):
         return x.clamp_(-clamp, clamp) if inplace else x.clamp(-clamp, clamp)
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        low, high = torch.aminmax(x.detach())
-        if -clamp <= low and high <= clamp:
+        values = x.detach()
+        if -clamp <= values.amin() and values.amax() <= clamp:
             return x
     return x.clamp(-clamp, clamp)
