@@ -17,8 +17,8 @@ Precision = Literal["mixed", "float32", "bfloat16"]
 """What the convolutions and the point decoder compute in.
 
 "mixed": float16 on GPUs in the blocks that their configs mark (num_fp16_res), float32 elsewhere, as published.
-"float32": everything. "bfloat16": every block from 16x16 up and the point decoder, on any device; made for processors
-with matrix units for it.
+"float32": everything. "bfloat16": every block from 16x16 up and, where no derivatives are wanted, the point decoder,
+on any device; made for processors with units for it.
 """
 
 LOWEST_BFLOAT16_RESOLUTION = 16
@@ -61,6 +61,9 @@ def enter_block(x: Tensor, full: torch.dtype, resolution: int, uses_fp16: bool) 
     return x.to(dtype, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def point_dtype() -> torch.dtype:
-    """Format of planes at look-up and of the decoder's products."""
-    return torch.bfloat16 if _policy == "bfloat16" else torch.float32
+def field_dtype(full: torch.dtype) -> torch.dtype:
+    """Format of planes at look-up and of the point decoder; `full` where derivatives are wanted.
+
+    The gradients of planes are sums over thousands of points, and density regularizers compare nearly equal numbers.
+    """
+    return torch.bfloat16 if _policy == "bfloat16" and not torch.is_grad_enabled() else full

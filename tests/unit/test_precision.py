@@ -9,7 +9,8 @@ from training import precision
 from training.discriminators import PlainDiscriminatorConfig
 from training.discriminators.blocks import TrunkConfig
 from training.losses.adversarial import gradient_penalty
-from training.precision import enter_block, using
+from training.precision import enter_block, field_dtype, using
+from training.scene.triplane import TriplaneConfig
 from training.synthesis import BackboneConfig, SynthesisNetwork
 from training.types import Views
 
@@ -40,14 +41,36 @@ def test_formats_on_gpus():
         assert enter_block(x, torch.float32, 64, uses_fp16=True).dtype == torch.float32
 
 
-def test_policies_end_with_their_block_and_tf32_is_off_unless_asked_for():
+def test_fields_are_rounded_only_where_no_derivatives_are_wanted():
     with using("bfloat16"):
-        assert precision.point_dtype() == torch.bfloat16
-    assert precision.point_dtype() == torch.float32
+        assert field_dtype(torch.float32) == torch.float32
+        with torch.no_grad():
+            assert field_dtype(torch.float32) == torch.bfloat16
+    with torch.no_grad():
+        assert field_dtype(torch.float64) == torch.float64
+
+
+def test_tf32_is_off_unless_asked_for():
     precision.use("mixed", tf32=True)
     assert torch.backends.cuda.matmul.allow_tf32
     precision.use("mixed")
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_points_of_rounded_planes_give_nearly_the_same_in_full_precision():
+    torch.manual_seed(0)
+    scene = TriplaneConfig(backbone=BackboneConfig(32, channel_base=256, channel_max=16)).build(8)
+    planes, points = torch.randn(1, 3, 32, 32, 32), torch.rand(1, 500, 3) - 0.5
+    with torch.no_grad():
+        exact = scene.field(planes)(points)
+        with using("bfloat16"):
+            field = scene.field(planes)
+            rounded, density = field(points), field.density(points)
+    assert field.table.dtype == torch.bfloat16
+    assert torch.equal(density, rounded.density)
+    for ours, theirs in ((rounded.density, exact.density), (rounded.features, exact.features)):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < 0.02 * theirs.norm()
 
 
 def test_networks_in_bfloat16_stay_near_float32():

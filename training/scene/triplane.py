@@ -8,6 +8,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from training.precision import field_dtype
 from training.scene.chunks import in_chunks
 from training.scene.decoders import DecoderConfig, JointDecoder, JointDecoderConfig, SplitDecoder
 from training.scene.lookup import PLANE_AXES, plane_table, sample_planes
@@ -58,7 +59,7 @@ class TriplaneScene(nn.Module):
 
     def field(self, planes: Float[Tensor, "n 3 channels resolution resolution"]) -> TriplaneField:
         """The field of given planes."""
-        return TriplaneField(plane_table(planes), self.config, self.decoder)
+        return TriplaneField(plane_table(planes).to(field_dtype(planes.dtype)), self.config, self.decoder)
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ class TriplaneField:
         return TriplaneField(self.table.expand(count, -1, -1), self.config, self.decoder)
 
     def _samples(self, table: Tensor, points: Tensor) -> tuple[Tensor, ...]:
-        return self.decoder(self._features(table, points))
+        return tuple(values.to(points.dtype) for values in self.decoder(self._features(table, points)))
 
     def _density(self, table: Tensor, points: Tensor) -> tuple[Tensor, ...]:
-        return (self.decoder.density_only(self._features(table, points)),)
+        return (self.decoder.density_only(self._features(table, points)).to(points.dtype),)
 
     def _features(self, table: Tensor, points: Tensor) -> Tensor:
         axes, resolution = PLANE_AXES[self.config.axes], self.config.backbone.resolution
