@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Recipe:
     """How an estimator is trained: steps of AdamW with a cosine schedule."""
 
-    steps: int = 1000
+    steps: int = 500
     batch: int = 32
     rate: float = 2e-3
     seed: int = 0
