@@ -137,7 +137,7 @@ PICTURES = (
     Check("fid", "FID (lite)", "fid", AtMost(float("inf"), 1.5), "pictures unlike the real ones"),
     Check("precision", "Precision", "pr_precision", AtLeast(0.5, 0.25), "implausible pictures"),
     Check("recall", "Recall", "pr_recall", AtLeast(0.3, 0.25), "missing variety: modes have collapsed"),
-    Check("modes", "Variety of drawn parameters", "modes", AtLeast(0.75, 0.05), "missing variety: modes have collapsed"),
+    Check("modes", "Variety of drawn parameters", "modes", AtLeast(0.75, 0.05), "missing variety: modes collapsed"),
 )
 QUESTIONS = {
     "Is it really 3-D?": GEOMETRY,
