@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -79,7 +80,23 @@ def free_address() -> str:
 
 def spawn(function: Callable[..., None], processes: int, *args: Any) -> torch.multiprocessing.ProcessContext:
     """Starts `function(rank, processes, address, *args)` in new processes; `join` of the result waits for them."""
-    return torch.multiprocessing.spawn(function, (processes, free_address(), *args), nprocs=processes, join=False)
+    arguments = (function, processes, free_address(), *args)
+    return torch.multiprocessing.spawn(_run_and_end, arguments, nprocs=processes, join=False)
+
+
+def _run_and_end(rank: int, function: Callable[..., None], *args: Any) -> None:
+    function(rank, *args)
+    end_process()
+
+
+def end_process() -> NoReturn:
+    """Ends one of several processes that has done its work, without the interpreter's clean-up.
+
+    Threads of a process group can outlive it, and a clean-up that meets them aborts what has gone well.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def broadcast_object(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,22 +26,12 @@ def launch(plan: Plan) -> None:
     """Trains, in as many processes as the configuration says; those that torchrun has started join each other."""
     processes = plan.config.run.gpus
     if distributed.started_by_torchrun():
-        run_one_of_many(int(os.environ["RANK"]), processes, None, plan)
+        run_process(int(os.environ["RANK"]), processes, None, plan)
+        distributed.end_process()
     elif processes == 1:
         run_process(0, 1, None, plan)
     else:
-        _wait(distributed.spawn(run_one_of_many, processes, plan))
-
-
-def run_one_of_many(rank: int, processes: int, address: str | None, plan: Plan) -> None:
-    """One process of several: runs, and then ends without the interpreter's clean-up.
-
-    Threads of a process group can outlive it, and a clean-up that meets them aborts a run that has gone well.
-    """
-    run_process(rank, processes, address, plan)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+        _wait(distributed.spawn(run_process, processes, plan))
 
 
 def run_process(rank: int, processes: int, address: str | None, plan: Plan) -> None:
