@@ -61,10 +61,16 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
     while True:
         with open(path, "ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                continue  # whoever had it finished and moved it
-            yield file
-            return
+            if _still_at(path, file):  # else whoever had it finished and moved it
+                yield file
+                return
+
+
+def _still_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _discard(partial: Path, version: Path) -> None:
