@@ -41,34 +41,54 @@ class Job:
     detectors: dict[str, str]
 
 
-def score(rank: int, processes: int, address: str | None, job: Job) -> None:
-    """Computes the job's metrics together with the other processes; the first one reports."""
+def evaluation_of(network: Path, job: Job, device: torch.device) -> Evaluation:
+    """A snapshot ready to be scored.
+
+    Raises MetricError where it cannot give the job's metrics on the job's data, as far as that is known beforehand.
+    """
+    evaluation = registry.open_evaluation(
+        snapshot.load(network, device)["G_ema"],
+        job.data,
+        device=device,
+        sampling=job.sampling,
+        detectors=job.detectors,
+        progress=job.verbose,
+        resamples=job.resamples,
+    )
+    registry.check(job.names, evaluation.generator, evaluation.dataset)
+    return evaluation
+
+
+def score(rank: int, processes: int, address: str | None, job: Job, failures: torch.Tensor) -> None:
+    """Computes the job's metrics together with the other processes; the first one reports.
+
+    A metric that fails for one snapshot adds to `failures` (one number in shared memory) and does not keep the rest
+    from being computed.
+    """
     device = distributed.join(rank, processes, job.device, address)
     try:
         for network in job.networks:
-            evaluation = registry.open_evaluation(
-                snapshot.load(network, device)["G_ema"],
-                job.data,
-                device=device,
-                sampling=job.sampling,
-                detectors=job.detectors,
-                progress=job.verbose,
-                resamples=job.resamples,
-            )
-            if job.names:
-                with evaluation.generator_at_rest():
-                    records = [registry.measure(evaluation, *registry.find(name), network) for name in job.names]
-            else:
+            evaluation = evaluation_of(network, job, device)
+            with evaluation.generator_at_rest():
+                records = [registry.attempt(evaluation, *registry.find(name), network) for name in job.names]
+            if not job.names:
                 records = write_card(evaluation, network)
             if distributed.is_main():
                 report(records, network, job.verbose)
+                failures += sum("error" in record for record in records)
     finally:
         distributed.leave()
 
 
 def write_card(evaluation: Evaluation, network: Path) -> list[dict[str, Any]]:
-    """The result records of a snapshot's score card, after its page was written beside the snapshot."""
-    card = scorecard.measure(evaluation, snapshot=network)
+    """The result records of a snapshot's score card, after its page was written beside the snapshot.
+
+    A card that cannot be made is one record that says why.
+    """
+    try:
+        card = scorecard.measure(evaluation, snapshot=network)
+    except MetricError as error:
+        return [{"metric": CARD, "results": {}, "error": str(error)}]
     if distributed.is_main():
         page = network.resolve().with_name(f"scorecard-{network.stem}.html")
         scorecard_page.write(page, card, evaluation, f"Score card of {network.name}")
@@ -87,7 +107,9 @@ def report(records: Sequence[dict[str, Any]], network: Path, verbose: bool) -> N
     for record in records:
         line = results.append(record, folder, network.resolve()) if in_run else record
         print(json.dumps(line))
-        if verbose:
+        if "error" in record:
+            print(f"Error: {network.name}: {results.summary(record)}", file=sys.stderr)
+        elif verbose:
             print(results.summary(record), file=sys.stderr)
 
 
@@ -226,7 +248,7 @@ def main(
             resamples=bootstrap,
             detectors=sources,
         )
-        run(job, gpus)
+        succeeded = run(job, gpus)
         if os.environ.get("RANK", "0") != "0":
             return
         lines = newest_lines(files, names)
@@ -236,21 +258,29 @@ def main(
             draw_curves(plot, lines)
         if compare:
             print_comparison(files[0], files[-1], names, lines)
+        if not succeeded:
+            sys.exit(1)
     except (MetricError, DetectorError, DatasetError, SnapshotError, ArchiveError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def run(job: Job, processes: int) -> None:
-    """Computes a job in this process, among those that torchrun started, or in several new ones."""
+def run(job: Job, processes: int) -> bool:
+    """Computes a job in this process, among those that torchrun started, or in several new ones.
+
+    Returns whether all metrics succeeded.
+    """
+    failures = torch.zeros(1, dtype=torch.int32).share_memory_()
     if distributed.started_by_torchrun():
-        score(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), None, job)
-        return
-    if processes == 1:
-        score(0, 1, None, job)
-        return
-    workers = distributed.spawn(score, processes, job)
-    while not workers.join():
-        pass
+        score(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), None, job, failures)
+    elif processes == 1:
+        score(0, 1, None, job, failures)
+    else:
+        for network in job.networks:  # what can be refused is refused here, in one sentence of one process
+            evaluation_of(network, job, torch.device("cpu"))
+        workers = distributed.spawn(score, processes, job, failures)
+        while not workers.join():
+            pass
+    return not failures.any()
 
 
 def print_best(networks: Sequence[str], names: Sequence[str]) -> None:

@@ -155,7 +155,6 @@ def begun(given: Given, names: Mapping[str, str], sets: Sequence[str], source: s
             start = Start("stage", source, images_before(snapshot.facts, given["resume_kimg"]))
     config = with_sets(config, sets)
     check(config, dataset)
-    registry.parse_names(",".join(config.run.metrics))
     return Plan(model, cfg, config, start)
 
 
@@ -187,10 +186,10 @@ def detector_sources(texts: Sequence[str]) -> dict[str, str]:
 def with_usable_metrics(plan: Plan, asked_for: bool) -> Plan:
     """The plan; without the default metric where its feature network cannot be had, which is an error if asked for."""
     try:
-        registry.require(plan.config.run.metrics, Detectors(plan.detectors))
+        registry.require(plan.config.run.metrics, Detectors(plan.detectors), plan.config.generator.img_resolution)
         return plan
     except DetectorError as error:
-        if asked_for:
+        if asked_for or plan.config.run.keep_best:
             raise
         say(f"Training without metrics: {error}.")
         return replace(plan, config=override(plan.config, "run.metrics", ()))

@@ -41,9 +41,7 @@ def measure_depth(evaluation: Evaluation, request: Request) -> dict[str, float]:
     def result(errors: np.ndarray) -> dict[str, float]:
         compared = np.isfinite(errors)
         if not compared.any():
-            raise MetricError(
-                f"{request.name}: no generated picture shows a solid object to both renderer and estimator"
-            )
+            raise MetricError("no generated picture shows a solid object to both renderer and estimator")
         return {request.name: float(errors[compared].mean()), f"{request.name}_compared": float(compared.mean())}
 
     return evaluation.summarize(errors, result)
@@ -140,7 +138,7 @@ def measure_modes(evaluation: Evaluation, request: Request) -> dict[str, float]:
     each parameter the histograms of the two over eighths of the real ones are compared: 1 minus half the sum of
     absolute differences, then the mean.
     """
-    estimator = trained_for(evaluation, request, "factors")
+    estimator = trained_for(evaluation)
     dataset = evaluation.real_dataset(full=True)
     images, _ = dataset.gather(estimator.unseen)
     real = (

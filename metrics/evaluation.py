@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from threading import RLock
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -18,16 +19,20 @@ from tqdm import tqdm
 from metrics.cameras import Surround
 from metrics.estimators.recipe import Recipe
 from metrics.features import Detector, Detectors
+from metrics.names import Request
 from metrics.statistics import Moments
 from metrics.store import Store
-from metrics.types import Draw, GeneratorLike, MetricError, Sampling
-from metrics.workers import batches_of, gather_batches, joined, share
+from metrics.types import MISHAPS, Draw, GeneratorLike, MetricError, Sampling, in_words
+from metrics.workers import batches_of, gather_batches, joined, share, together
 from torch_utils import distributed
+from training.archive import is_image
 from training.cameras.prior import CameraPrior
 from training.dataset import ImageDataset
 from training.types import Latents, Layer, NoiseMode, RenderOutput, RenderSettings
 
 T = TypeVar("T")
+# A bar belongs to one process; tqdm's own lock between processes would outlive one that ends without clean-up.
+tqdm.set_lock(RLock())
 REAL_BATCH = 32
 KEPT_PICTURES = 10_000
 """Features of that many pictures are kept, so that metrics of the same count share them; of more, only moments."""
@@ -107,14 +112,14 @@ class Evaluation:
             tqdm.write(f"Note: {text}.", file=sys.stderr)
 
     def lead(self, compute: Callable[[], T], stage: str = "distance") -> T:
-        """A value that the leading process computes, on all; a MetricError there is raised everywhere."""
+        """A value that the leading process computes, on all; what goes wrong there is raised everywhere."""
         value, error = None, None
         if distributed.is_main():
             try:
                 with self.stage(stage):
                     value = compute()
-            except MetricError as caught:
-                error = str(caught)
+            except MISHAPS as caught:
+                error = in_words(caught)
         value, error = distributed.broadcast_object((value, error))
         if error is not None:
             raise MetricError(error)
@@ -124,10 +129,10 @@ class Evaluation:
         """The values of all rows, one of which belongs to each picture; resampled where intervals are asked for."""
         values = self.lead(lambda: summary(rows))
         self.rows |= {next(iter(values)): rows}
-        if self.resamples and distributed.is_main():
-            with self.stage("resample"):
-                rng = np.random.default_rng(self.sampling.seed)
-                again = [summary(rows[rng.integers(len(rows), size=len(rows))]) for _ in range(self.resamples)]
+        if self.resamples:
+            rng = np.random.default_rng(self.sampling.seed)
+            chosen = [rng.integers(len(rows), size=len(rows)) for _ in range(self.resamples)]
+            again = self.lead(lambda: [summary(rows[some]) for some in chosen], "resample")
             self.draws |= {name: [draw[name] for draw in again] for name in values}
         return values
 
@@ -187,7 +192,7 @@ class Evaluation:
     def _look(self, dataset: ImageDataset, chosen: np.ndarray, detector: Detector) -> Iterator[np.ndarray]:
         """Features of this process's batches of real pictures."""
         batches = share(batches_of(len(chosen), REAL_BATCH))
-        with self._bar("real pictures", len(chosen)) as bar:
+        with together(), self._bar("real pictures", len(chosen)) as bar:
             for batch in batches:
                 with self.stage("real features"), torch.no_grad():
                     images, _ = dataset.gather(chosen[batch.start : batch.stop])
@@ -211,11 +216,10 @@ class Evaluation:
             "detector": detector.describe(),
             "format": 1,
         }
-        kept = distributed.broadcast_object(self.store.load(key) if distributed.is_main() else None)
+        kept = self.lead(lambda: self.store.load(key), "store")
         if kept is None:
             kept = compute()
-            if distributed.is_main():
-                self.store.save(key, kept)
+            self.lead(lambda: self.store.save(key, kept), "store")
         return kept
 
     # Generated pictures
@@ -251,7 +255,7 @@ class Evaluation:
         self.used["generated"] = {"count": count}
         batches = share(batches_of(count, self.sampling.batch))
         cuda = [torch.device(self.device)] if torch.device(self.device).type == "cuda" else []
-        with self._bar(title, count) as bar:
+        with together(), self._bar(title, count) as bar:
             for numbers in batches:
                 with torch.random.fork_rng(devices=cuda), torch.no_grad():
                     torch.manual_seed(self.sampling.seed * 2**32 + numbers.start)
@@ -350,6 +354,13 @@ class Evaluation:
             "raw_resolution": self.generator.raw_resolution,
             **asdict(self.sampling),
         }
+
+
+def real_count(request: Request, dataset: ImageDataset) -> int:
+    """How many real pictures a metric compares with: as many as generated ones, or all of the data set's."""
+    if request.full:
+        return sum(map(is_image, dataset.archive.names))
+    return min(request.count, len(dataset))
 
 
 def moments_of(rows: np.ndarray) -> Moments:

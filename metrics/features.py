@@ -16,8 +16,8 @@ from dnnlib.files import fetch, is_url, sha256_of
 STANDARD_SHA256 = {"inception": "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"}
 """The TorchScript translation of the 2015 TensorFlow Inception network that published FIDs are computed with."""
 STANDARD_FILES = {"inception": "inception-2015-12-05.pt", "vgg16": "vgg16.pt"}
-PLUG_INS = ("depth", "pose", "mask", "embedder")
-"""Networks of the user's choice: TorchScript files that answer one question about uint8 pictures."""
+PLUG_INS = {"depth": "n 1 height width", "pose": "n 3 3", "mask": "n 1 height width", "embedder": "n d"}
+"""Networks of the user's choice, TorchScript files that answer one question about uint8 pictures: their answers."""
 LITE_PIXELS = 128
 
 
@@ -128,10 +128,25 @@ def load_torchscript(name: str, path: Path, device: torch.device | str) -> Detec
 def load_plug_in(name: str, path: Path, device: torch.device | str) -> Detector:
     """The user's TorchScript network in a file, called with uint8 pictures alone; its answer counts as features.
 
-    Raises DetectorError for a file that is not TorchScript.
+    Raises DetectorError for a file that is not TorchScript; so do calls whose answer is none to the question.
     """
     network, digest = _script(path, device)
-    return Detector(f"{name} ({path.name})", digest, "inside the network", network, network, network)
+    wanted = PLUG_INS[name].split()
+
+    def answer(images: Tensor) -> Tensor:
+        where = f"--detector {name}={path}: pictures of shape {list(images.shape)}"
+        try:
+            found = network(images)
+        except RuntimeError as error:
+            reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+            raise DetectorError(f"{where} make it fail ({reason})") from error
+        sizes = [len(images), *(int(word) if word.isdigit() else None for word in wanted[1:])]
+        shape = list(found.shape) if isinstance(found, Tensor) else []
+        if len(shape) != len(sizes) or any(size not in (None, got) for size, got in zip(sizes, shape, strict=True)):
+            raise DetectorError(f"{where} are answered by {shape or type(found).__name__}, not {' '.join(wanted)}")
+        return found
+
+    return Detector(f"{name} ({path.name})", digest, "inside the network", answer, answer, answer)
 
 
 def _script(path: Path, device: torch.device | str) -> tuple[Any, str]:
@@ -181,7 +196,7 @@ def load_faces(device: torch.device | str) -> Detector:
         from metrics.faces import FaceEmbedder, model_file
     except ImportError as error:
         raise DetectorError(
-            "the _faces metrics need dlib and its models: pip install --no-deps dlib-bin face-recognition-models"
+            "the _faces metrics need dlib and its models: pip install dlib-bin face-recognition-models"
         ) from error
     embed = FaceEmbedder()
     return Detector(

@@ -11,7 +11,8 @@ from torch import Tensor
 from metrics.evaluation import KEPT_PICTURES, Evaluation, Pictures, as_drawn, moments_of
 from metrics.names import Request
 from metrics.statistics import Moments
-from metrics.types import Draw, MetricError
+from metrics.types import Draw, GeneratorLike, MetricError
+from training.dataset import ImageDataset
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -30,6 +31,12 @@ def measure_fixed_pose(evaluation: Evaluation, request: Request) -> dict[str, fl
     return distance_to_real(evaluation, request, seen_from_elsewhere)
 
 
+def check_background(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Raises MetricError for a generator whose background has no latent."""
+    if getattr(generator, "background_z_dim", 0) == 0:
+        raise MetricError("the background of this generator has no latent of its own to exchange")
+
+
 def measure_recomposed(evaluation: Evaluation, request: Request) -> dict[str, float]:
     """Fréchet distance of pictures whose foreground stands before the background of another draw.
 
@@ -45,13 +52,8 @@ def seen_from_elsewhere(evaluation: Evaluation, draw: Draw) -> Tensor:
 
 
 def on_other_backgrounds(evaluation: Evaluation, draw: Draw) -> Tensor:
-    """Pictures with the background latents of other draws.
-
-    Raises MetricError for a generator whose background has no latent.
-    """
+    """Pictures with the background latents of other draws."""
     latents = evaluation.latents(draw, draw.labels)
-    if latents.background.shape[1] == 0:
-        raise MetricError("fidfg: the background of this generator has no latent of its own to exchange")
     others = evaluation.latents(evaluation.draw(draw.numbers, stream=2), draw.labels)
     return evaluation.view(replace(latents, background=others.background), draw.labels).image
 

@@ -6,9 +6,16 @@ import numpy as np
 
 from metrics.evaluation import Evaluation
 from metrics.names import Request
-from metrics.types import MetricError
+from metrics.types import GeneratorLike, MetricError
+from training.dataset import ImageDataset
 
 SPLITS = 10
+
+
+def check(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Raises MetricError where a split would have no picture."""
+    if request.count < SPLITS:
+        raise MetricError(f"needs at least {SPLITS} generated pictures, one for each of its splits")
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -16,8 +23,6 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     p(y|x) is the detector's softmax without bias for a generated picture (Salimans et al. 2016, section 4).
     """
-    if request.count < SPLITS:
-        raise MetricError(f"{request.name} needs at least {SPLITS} pictures, one for each of its splits")
     detector = evaluation.detector("lite" if request.lite else "inception")
     probabilities = evaluation.fake_features(detector, request.count, request.full, output="probabilities")
 

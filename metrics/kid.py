@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from metrics.evaluation import Evaluation
+from metrics.evaluation import Evaluation, real_count
 from metrics.names import Request
-from metrics.types import MetricError
+from metrics.types import GeneratorLike, MetricError
+from training.dataset import ImageDataset
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
 MAX_REAL = 1_000_000
+
+
+def check(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Raises MetricError where there are too few pictures for an unbiased estimate."""
+    real = real_count(request, dataset)
+    if min(real, request.count) < 2:
+        raise MetricError(f"needs at least 2 real and 2 generated pictures, not {real} and {request.count}")
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -22,10 +30,6 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
     detector = evaluation.detector("lite" if request.lite else "inception")
     real = evaluation.real_features(detector, MAX_REAL if request.full else request.count, request.full)
     fake = evaluation.fake_features(detector, request.count, request.full)
-    if min(len(real), len(fake)) < 2:
-        raise MetricError(
-            f"{request.name}: needs at least 2 real and 2 generated pictures; has {len(real)}, {len(fake)}"
-        )
 
     def compute(fake: np.ndarray) -> dict[str, float]:
         return {request.name: kernel_distance(real, fake, np.random.default_rng(evaluation.sampling.seed))}

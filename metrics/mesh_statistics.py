@@ -8,10 +8,17 @@ import numpy as np
 
 from metrics.evaluation import Evaluation
 from metrics.names import Request
-from metrics.types import Draw, MetricError
+from metrics.types import Draw, GeneratorLike, MetricError
+from training.dataset import ImageDataset
 from training.shapes import Mesh, density_grid, extract_mesh, find_level, largest_part
 
 RESOLUTION = 64
+
+
+def check(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Raises MetricError for a generator without a field."""
+    if not hasattr(generator, "field"):
+        raise MetricError("this generator has no field that can be queried at points")
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -22,8 +29,6 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
     level is the one that fits the frontal opacity best (`training.shapes.find_level`).
     """
     generator: Any = evaluation.generator
-    if not hasattr(generator, "field"):
-        raise MetricError(f"{request.name}: this generator has no field that can be queried at points")
     side = float(generator.config.scene.box_warp)
 
     def compute(draw: Draw) -> np.ndarray:

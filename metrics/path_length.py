@@ -11,10 +11,17 @@ from torch import Tensor
 from metrics.evaluation import Evaluation
 from metrics.features import Detector
 from metrics.names import Request
-from metrics.types import Draw, MetricError
+from metrics.types import Draw, GeneratorLike, MetricError
+from training.dataset import ImageDataset
 
 EPSILON = 1e-4
 LARGEST_SIDE = 256
+
+
+def check(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Raises MetricError for a single path."""
+    if request.count < 2:
+        raise MetricError("needs at least 2 paths")
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -24,8 +31,6 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
     step of 1e-4 of their way starts at the first ("end" of the path in W). Values outside the 1st to 99th percentile
     are left out (Karras et al. 2019, section 4.1).
     """
-    if request.count < 2:
-        raise MetricError(f"{request.name} needs at least 2 paths")
     detector = evaluation.detector("lite" if request.lite else "vgg16")
     lengths = evaluation.collect(request.count, lambda draw: path_lengths(evaluation, detector, draw), "paths")
     return evaluation.summarize(lengths, lambda lengths: {request.name: trimmed_mean(lengths)})

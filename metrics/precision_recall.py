@@ -6,12 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.evaluation import Evaluation
+from metrics.evaluation import Evaluation, real_count
 from metrics.names import Request
-from metrics.types import MetricError
+from metrics.types import GeneratorLike, MetricError
+from training.dataset import ImageDataset
 
 MAX_REAL = 200_000
 BLOCK = 4096
+
+
+def check(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Raises MetricError where a set has too few pictures for its neighbourhoods."""
+    k, real = request.neighbours, real_count(request, dataset)
+    if min(real, request.count) <= k:
+        raise MetricError(f"needs more than {k} real and {k} generated pictures, not {real} and {request.count}")
 
 
 def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
@@ -23,14 +31,9 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
     detector = evaluation.detector("lite" if request.lite else "vgg16")
     real = evaluation.real_features(detector, MAX_REAL if request.full else request.count, request.full)
     fake = evaluation.fake_features(detector, request.count, request.full)
-    k = request.neighbours
-    if min(len(real), len(fake)) <= k:
-        raise MetricError(
-            f"{request.name} needs more than {k} real and {k} generated pictures, not {len(real)} and {len(fake)}"
-        )
 
     def compute(fake: np.ndarray) -> dict[str, float]:
-        precision, recall = precision_recall(real, fake, k, evaluation.device)
+        precision, recall = precision_recall(real, fake, request.neighbours, evaluation.device)
         return {f"{request.name}_precision": precision, f"{request.name}_recall": recall}
 
     return evaluation.summarize(fake, compute)

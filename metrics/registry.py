@@ -27,14 +27,19 @@ from metrics import (
     precision_recall,
     reprojection,
 )
+from metrics.estimators.source import check_truth
 from metrics.evaluation import Evaluation
-from metrics.features import Detectors
+from metrics.features import PLUG_INS, Detectors
 from metrics.names import Request, match
 from metrics.store import Store
-from metrics.types import GeneratorLike, MetricError, Sampling
+from metrics.types import MISHAPS, GeneratorLike, MetricError, Sampling, in_words
 from torch_utils import distributed
 from training.cameras.prior import CameraPrior
 from training.dataset import DataConfig, ImageDataset
+
+
+def anything(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Finds nothing wrong."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Family:
     """Metrics that differ in count and variant; `pattern` is how their names read.
 
     detector: the feature network without `_lite`, None where none is needed. larger_is_better: how to rank.
+    check: raises MetricError where generator and data set cannot give the metric, which is known before the first
+    picture.
     """
 
     name: str
@@ -51,6 +58,7 @@ class Family:
     detector: str | None = None
     larger_is_better: bool = False
     default_count: int = 50_000
+    check: Callable[[Request, GeneratorLike, ImageDataset], None] = anything
 
 
 COUNT, COUNT_K = r"(?P<count>\d+k?)", r"(?P<count>\d+k|\d+_)"
@@ -59,24 +67,77 @@ TRAINED, EMBEDDER = r"(?P<source>_trained)?", r"(?P<source>_lite|_faces|_trained
 FAMILIES = (
     Family("fid", f"fid{COUNT}{FULL}{LITE}", "fid50k_full", fid.measure, "inception"),
     Family("fid3d", f"fid3d{COUNT}{FULL}{LITE}", "fid3d50k_full", fid.measure_fixed_pose, "inception"),
-    Family("fidfg", f"fidfg{COUNT}{FULL}{LITE}", "fidfg50k_full", fid.measure_recomposed, "inception"),
-    Family("kid", f"kid{COUNT}{FULL}{LITE}", "kid50k_full", kid.measure, "inception"),
-    Family("pr", rf"pr{COUNT_K}(?P<neighbours>\d){FULL}{LITE}", "pr50k3_full", precision_recall.measure, "vgg16", True),
-    Family("is", rf"is{COUNT}{LITE}", "is50k", inception_score.measure, "inception", True),
-    Family("ppl2_wend", rf"ppl2_wend(?:_{COUNT})?{LITE}", "ppl2_wend", path_length.measure, "vgg16"),
-    Family("eqt_int", rf"eqt{COUNT}_int", "eqt50k_int", equivariance.measure_whole_shifts, None, True),
-    Family("eqt_frac", rf"eqt{COUNT}_frac", "eqt50k_frac", equivariance.measure_part_shifts, None, True),
-    Family("eqr", rf"eqr{COUNT}", "eqr50k", equivariance.measure_rotations, None, True),
-    Family("id", f"id{COUNT}{EMBEDDER}", "id1k_lite", consistency.measure, "embedder", True),
-    Family("depth", f"depth{COUNT}{TRAINED}", "depth1k_trained", estimated.measure_depth, "depth"),
+    Family(
+        "fidfg",
+        f"fidfg{COUNT}{FULL}{LITE}",
+        "fidfg50k_full",
+        fid.measure_recomposed,
+        "inception",
+        check=fid.check_background,
+    ),
+    Family("kid", f"kid{COUNT}{FULL}{LITE}", "kid50k_full", kid.measure, "inception", check=kid.check),
+    Family(
+        "pr",
+        rf"pr{COUNT_K}(?P<neighbours>\d){FULL}{LITE}",
+        "pr50k3_full",
+        precision_recall.measure,
+        "vgg16",
+        larger_is_better=True,
+        check=precision_recall.check,
+    ),
+    Family(
+        "is",
+        rf"is{COUNT}{LITE}",
+        "is50k",
+        inception_score.measure,
+        "inception",
+        larger_is_better=True,
+        check=inception_score.check,
+    ),
+    Family(
+        "ppl2_wend",
+        rf"ppl2_wend(?:_{COUNT})?{LITE}",
+        "ppl2_wend",
+        path_length.measure,
+        "vgg16",
+        check=path_length.check,
+    ),
+    Family("eqt_int", rf"eqt{COUNT}_int", "eqt50k_int", equivariance.measure_whole_shifts, larger_is_better=True),
+    Family("eqt_frac", rf"eqt{COUNT}_frac", "eqt50k_frac", equivariance.measure_part_shifts, larger_is_better=True),
+    Family("eqr", rf"eqr{COUNT}", "eqr50k", equivariance.measure_rotations, larger_is_better=True),
+    Family(
+        "id",
+        f"id{COUNT}{EMBEDDER}",
+        "id1k_lite",
+        consistency.measure,
+        "embedder",
+        larger_is_better=True,
+        check=check_truth,
+    ),
+    Family("depth", f"depth{COUNT}{TRAINED}", "depth1k_trained", estimated.measure_depth, "depth", check=check_truth),
     Family("pose", f"pose{COUNT}{TRAINED}", "pose1k_trained", estimated.measure_pose, "pose"),
-    Family("mask", f"mask{COUNT}{TRAINED}", "mask1k_trained", estimated.measure_mask, "mask", True),
-    Family("modes", f"modes{COUNT}(?P<source>_trained)", "modes1k_trained", estimated.measure_modes, None, True),
+    Family(
+        "mask",
+        f"mask{COUNT}{TRAINED}",
+        "mask1k_trained",
+        estimated.measure_mask,
+        "mask",
+        larger_is_better=True,
+        check=check_truth,
+    ),
+    Family(
+        "modes",
+        f"modes{COUNT}(?P<source>_trained)",
+        "modes1k_trained",
+        estimated.measure_modes,
+        larger_is_better=True,
+        check=check_truth,
+    ),
     Family("reprojection", f"reprojection{COUNT}", "reprojection1k", reprojection.measure),
-    Family("nfs", f"nfs{COUNT}", "nfs1k", nonflatness.measure, None, True),
-    Family("separation", f"separation{COUNT}", "separation1k", opacity.measure_separation, None, True),
+    Family("nfs", f"nfs{COUNT}", "nfs1k", nonflatness.measure, larger_is_better=True),
+    Family("separation", f"separation{COUNT}", "separation1k", opacity.measure_separation, larger_is_better=True),
     Family("tightness", f"tightness{COUNT}", "tightness1k", opacity.measure_tightness),
-    Family("mesh", f"mesh{COUNT}", "mesh16", mesh_statistics.measure),
+    Family("mesh", f"mesh{COUNT}", "mesh16", mesh_statistics.measure, check=mesh_statistics.check),
 )
 """All metrics; the docstring of each `measure` says what its value means."""
 
@@ -110,8 +171,23 @@ def parse_names(text: str) -> list[str]:
     return names
 
 
-def require(names: Iterable[str], detectors: Detectors) -> None:
-    """Loads the feature networks that these metrics need, so that one that is missing is missed at the start.
+def check(names: Iterable[str], generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Returns if generator and data set can give these metrics; the generator may be without weights.
+
+    Raises MetricError, which begins with the name of the metric.
+    """
+    for name in names:
+        family, request = find(name)
+        try:
+            family.check(request, generator, dataset)
+        except MetricError as error:
+            raise MetricError(f"{name}: {error}") from error
+
+
+def require(names: Iterable[str], detectors: Detectors, side: int = 64) -> None:
+    """Loads and tries the feature networks that these metrics need, so that what they lack is known at the start.
+
+    The user's own are shown two grey pictures of `side` pixels.
 
     Raises MetricError for a wrong name and DetectorError for a network that cannot be had.
     """
@@ -119,7 +195,11 @@ def require(names: Iterable[str], detectors: Detectors) -> None:
         family, request = find(name)
         packaged = "lite" if request.lite else request.source
         if family.detector is not None and packaged != "trained":
-            detectors.get(packaged or family.detector)
+            detector = detectors.get(packaged or family.detector)
+            if not packaged and family.detector in PLUG_INS:
+                grey = torch.full([2, 3, side, side], 128, dtype=torch.uint8, device=detectors.device)
+                with torch.no_grad():
+                    detector.features(grey)
 
 
 def compute(
@@ -191,10 +271,31 @@ def measure(evaluation: Evaluation, family: Family, request: Request, snapshot: 
     """
     evaluation.begin()
     start = time.perf_counter()
+    check([request.name], evaluation.generator, evaluation.dataset)
     results = family.measure(evaluation, request)
     if not all(math.isfinite(value) for value in results.values()):
-        raise MetricError(f"{request.name} has no finite value for this snapshot: {results}")
-    seconds = time.perf_counter() - start
+        raise MetricError(f"no finite value for this snapshot: {results}")
+    return _record(evaluation, family, request, snapshot, results, time.perf_counter() - start)
+
+
+def attempt(evaluation: Evaluation, family: Family, request: Request, snapshot: Path | None) -> dict[str, Any]:
+    """The record of one metric as from `measure`; where it fails, one without results that says why as `error`."""
+    start = time.perf_counter()
+    try:
+        return measure(evaluation, family, request, snapshot)
+    except MISHAPS as error:
+        record = _record(evaluation, family, request, snapshot, {}, time.perf_counter() - start)
+        return record | {"error": in_words(error)}
+
+
+def _record(
+    evaluation: Evaluation,
+    family: Family,
+    request: Request,
+    snapshot: Path | None,
+    results: dict[str, float],
+    seconds: float,
+) -> dict[str, Any]:
     file = None if snapshot is None else {"file": snapshot.name, "sha256": sha256_of(snapshot)}
     return {
         "results": results,

@@ -47,7 +47,7 @@ def measure(evaluation: Evaluation, request: Request) -> dict[str, float]:
 
     def result(rows: np.ndarray) -> dict[str, float]:
         if not rows[:, 1].any():
-            raise MetricError(f"{request.name}: nothing generated is opaque, so there is no surface to follow")
+            raise MetricError("nothing generated is opaque, so there is no surface to follow")
         splat = per_scene(rows[:, 0], rows[:, 1])
         visible = per_scene(rows[:, 2], rows[:, 3])
         overlap = rows[:, 3].sum() / rows[:, 4].sum()

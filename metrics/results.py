@@ -33,7 +33,7 @@ def append(record: Mapping[str, Any], run_dir: Path, snapshot: Path | None = Non
 
 
 def read(run_dir: Path, metric: str) -> list[dict[str, Any]]:
-    """All result lines of a metric in a run folder, oldest first; empty where it was never computed.
+    """The lines of a metric that have a value, in a run folder, oldest first; empty where it was never computed.
 
     Raises ValueError, naming file and line, for a line that is not JSON.
     """
@@ -46,7 +46,7 @@ def read(run_dir: Path, metric: str) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: not JSON ({error}); remove that line") from error
-    return lines
+    return [line for line in lines if "error" not in line]
 
 
 def best(run_dir: Path, metric: str) -> dict[str, Any]:
@@ -85,7 +85,9 @@ def main_value(record: Mapping[str, Any]) -> float:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """A line for the terminal: values, with intervals where there are any, time and its stages."""
+    """A line for the terminal: values, with intervals where there are any, time and its stages; or what failed."""
+    if "error" in record:
+        return f"{record['metric']} failed: {record['error']}"
     stages = ", ".join(f"{stage} {cost:.1f}s" for stage, cost in record["seconds"].items())
     values = []
     for name, value in record["results"].items():

@@ -14,6 +14,15 @@ class MetricError(ValueError):
     """A metric that cannot be computed as asked for; the message says why and what to do."""
 
 
+MISHAPS = (ValueError, RuntimeError, OSError, MemoryError)
+"""What can happen to a metric through no mistake of the code: numbers, networks and their memory, files."""
+
+
+def in_words(error: BaseException) -> str:
+    """An error as one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class GeneratorLike(Protocol):
     """What metrics use of a generator; `training.generator.Generator` has it."""
 

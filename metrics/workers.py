@@ -6,10 +6,12 @@ the same arithmetic however many there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
+from metrics.types import MISHAPS, MetricError, in_words
 from torch_utils import distributed
 
 
@@ -21,6 +23,23 @@ def batches_of(count: int, size: int) -> list[range]:
 def share(batches: Sequence[range]) -> Sequence[range]:
     """This process's part of a list of batches."""
     return batches[distributed.rank() :: distributed.world_size()]
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A block of work, without talk between processes, that fails in all of them if it fails in one.
+
+    One that failed alone would leave the others waiting for its part. Raises MetricError with the words of the first.
+    """
+    caught = None
+    try:
+        yield
+    except MISHAPS as error:
+        caught = error
+    words = distributed.gather_objects(None if caught is None else in_words(caught))
+    first = next((text for text in words if text is not None), None)
+    if first is not None:
+        raise MetricError(first) from caught
 
 
 def joined(parts: Iterable[np.ndarray], count: int) -> np.ndarray:

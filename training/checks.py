@@ -7,6 +7,8 @@ import os
 import torch
 
 from dataset_preprocessing.camera_checks import camera_errors
+from metrics import registry
+from metrics.types import MetricError
 from torch_utils import distributed
 from training.background import SphereConfig
 from training.config import ConfigError, TrainConfig
@@ -24,7 +26,7 @@ def check(config: TrainConfig, dataset: ImageDataset) -> None:
     check_regularizers(config)
     check_resolution(config, dataset)
     check_cameras(config, dataset)
-    check_networks(config)
+    check_metrics(config, check_networks(config), dataset)
     if set(config.run.desc) & set("/\\"):
         raise ConfigError(f"--desc={config.run.desc}: it becomes part of a folder's name, so no slashes")
 
@@ -98,14 +100,24 @@ def check_cameras(config: TrainConfig, dataset: ImageDataset) -> None:
         )
 
 
-def check_networks(config: TrainConfig) -> None:
-    """The networks must be possible; they are built without memory here."""
+def check_networks(config: TrainConfig) -> Generator:
+    """The networks must be possible; they are built without memory here. Returns the generator."""
     try:
         with torch.device("meta"):
-            Generator(config.generator)
             config.discriminator.build(config.generator.img_resolution, config.generator.c_dim)
+            return Generator(config.generator)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"the configuration gives no network: {error}") from error
+
+
+def check_metrics(config: TrainConfig, generator: Generator, dataset: ImageDataset) -> None:
+    """Generator and data set must be able to give the metrics, one of which says what the best snapshot is."""
+    if config.run.keep_best and not config.run.metrics:
+        raise ConfigError("--keep-best=True: the best snapshot is that of the first metric; name one with --metrics")
+    try:
+        registry.check(config.run.metrics, generator, dataset)
+    except MetricError as error:
+        raise ConfigError(f"--metrics: {error}; choose others, or none") from error
 
 
 def check_devices(config: TrainConfig) -> None:

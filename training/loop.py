@@ -290,16 +290,15 @@ class Run:
         return path
 
     def _measure(self, path: Path) -> None:
+        """Scores the averaged generator; a metric that fails is reported as such, and the run goes on."""
         if not self.config.run.metrics:
             return
-        records = registry.compute(
-            self.config.run.metrics,
-            self.G_ema,
-            self.dataset,
-            device=self.device,
-            snapshot=path if distributed.is_main() else None,
-            detectors=self.plan.detectors,
+        evaluation = registry.open_evaluation(
+            self.G_ema, self.dataset, device=self.device, detectors=self.plan.detectors
         )
+        file = path if distributed.is_main() else None
+        with evaluation.generator_at_rest():
+            records = [registry.attempt(evaluation, *registry.find(name), file) for name in self.config.run.metrics]
         if distributed.is_main():
             for record in records:
                 results.append(record, self.folder, path)

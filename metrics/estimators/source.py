@@ -12,31 +12,33 @@ from metrics.estimators.training import Trained, estimator_for
 from metrics.estimators.truth import Truth
 from metrics.evaluation import Evaluation
 from metrics.names import Request
-from metrics.types import MetricError
+from metrics.types import GeneratorLike, MetricError
+from training.dataset import ImageDataset
+
+
+def check_truth(request: Request, generator: GeneratorLike, dataset: ImageDataset) -> None:
+    """Raises MetricError where an estimator is to be trained on truth that the data set does not have."""
+    if request.source == "trained" and Truth.beside(dataset) is None:
+        raise MetricError(
+            f"{dataset.archive.path} has no ground truth beside it to learn {request.family} from; take data made by "
+            "dataset_preprocessing.synthetic, or a metric without _trained"
+        )
 
 
 def estimator_of(evaluation: Evaluation, request: Request, question: str) -> Callable[[Tensor], Answers]:
     """What answers "depth", "pose" or "mask" about uint8 pictures.
 
-    Raises DetectorError where the user's file is missing, MetricError where the data set has no truth to learn from.
+    Raises DetectorError where the user's file is missing.
     """
     if request.source == "trained":
-        return trained_for(evaluation, request, question)
+        return trained_for(evaluation)
     detector = evaluation.detector(question)
     return lambda images: answers_of_file(question, detector.features(images))
 
 
-def trained_for(evaluation: Evaluation, request: Request, question: str) -> Trained:
-    """The estimator that was trained, or is now, on the data set, which must have the truth for the question.
-
-    Raises MetricError where it has not.
-    """
+def trained_for(evaluation: Evaluation) -> Trained:
+    """The estimator that was trained, or is now, on the data set and the truth beside it."""
     dataset = evaluation.real_dataset(full=True)
-    if question != "pose" and Truth.beside(dataset) is None:
-        raise MetricError(
-            f"{request.name}: {dataset.archive.path} has no ground truth beside it to learn {question} from; "
-            "take data made by dataset_preprocessing.synthetic, or ask without _trained and give an estimator"
-        )
     with evaluation.stage("estimator"):
         trained = estimator_for(dataset, evaluation.store, evaluation.device, evaluation.recipe, evaluation.progress)
     evaluation.used["estimator"] = trained.describe()
@@ -46,7 +48,7 @@ def trained_for(evaluation: Evaluation, request: Request, question: str) -> Trai
 def embedder_of(evaluation: Evaluation, request: Request) -> Callable[[Tensor], Tensor]:
     """What turns uint8 pictures into rows that are alike for the same object or person."""
     if request.source == "trained":
-        estimator = trained_for(evaluation, request, "factors")
+        estimator = trained_for(evaluation)
         return lambda images: estimator(images).factors
     return evaluation.detector(request.source or "embedder").features
 

@@ -15,6 +15,7 @@ from metrics.estimators.network import MAP_SIDE, SIDE, Answers, Estimator, resiz
 from metrics.estimators.recipe import Recipe
 from metrics.estimators.truth import Factors, Truth
 from metrics.store import Store
+from metrics.workers import together
 from torch_utils import distributed
 from training.dataset import ImageDataset
 from training.types import Camera
@@ -76,11 +77,12 @@ def estimator_for(
         "recipe": asdict(recipe),
         "format": 2,
     }
-    arrays = store.load(key) if distributed.is_main() else None
-    if distributed.is_main() and arrays is None:
-        lessons = prepare_lessons(dataset, truth, factors, front, recipe)
-        arrays = train(lessons, recipe, device, progress)
-        store.save(key, arrays)
+    with together():
+        arrays = store.load(key) if distributed.is_main() else None
+        if distributed.is_main() and arrays is None:
+            lessons = prepare_lessons(dataset, truth, factors, front, recipe)
+            arrays = train(lessons, recipe, device, progress)
+            store.save(key, arrays)
     arrays = distributed.broadcast_object(arrays)
     assert arrays is not None
     network = Estimator(0 if factors is None else factors.size)

@@ -169,6 +169,30 @@ def test_wrong_input_is_one_message(run_folder: Path, words: list[str], message:
     assert message in error[0]
 
 
+@pytest.mark.parametrize("gpus", ["--gpus=1", pytest.param("--gpus=2", marks=pytest.mark.slow)])
+def test_others_are_scored_beside_a_snapshot_that_cannot_be(run_folder: Path, inception: str, gpus: str, capfd) -> None:
+    broken = tiny.generator()
+    for parameter in broken.parameters():
+        parameter.fill_(float("nan"))
+    data = snapshot.load(run_folder / "network-snapshot-000001.pkl")["training_set_kwargs"]
+    path = run_folder / snapshot.snapshot_name(0)
+    snapshot.save(path, G=broken, D=None, G_ema=broken, training_set_kwargs=data)
+    result = run(f"--network={run_folder}", "--metrics=kid6_full", inception, "--every", gpus, fails=True)
+    printed = result.stderr + capfd.readouterr().err
+    assert f"Error: {path.name}: kid6_full failed: the generator makes pictures that are not finite" in printed
+    assert "Traceback" not in printed
+    found = results.read(run_folder, "kid6_full")
+    assert [line["snapshot_pkl"] for line in found] == ["network-snapshot-000001.pkl", "network-snapshot-000002.pkl"]
+    (first, *_) = (run_folder / "metric-kid6_full.jsonl").read_text().splitlines()
+    assert "not finite" in json.loads(first)["error"]
+
+
+def test_several_processes_refuse_in_one_sentence(run_folder: Path, capfd) -> None:
+    result = run(f"--network={run_folder}", "--metrics=depth4_trained", "--gpus=2", fails=True)
+    assert "no ground truth" in result.output
+    assert "Traceback" not in result.output + capfd.readouterr().err
+
+
 def test_wrong_networks_are_one_message(tmp_path: Path, data: Path, run_folder: Path) -> None:
     other = write_dataset(tmp_path / "large", size=64)
     cases = {

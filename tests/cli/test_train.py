@@ -167,6 +167,11 @@ WRONG = [
     (("--set=data.resolution=128",), "128"),
     (("--metrics=fid50k_full",), "the inception network is not part of this package"),
     (("--detector=resnet=file.pt",), "no detector 'resnet'"),
+    (("--metrics=kid1_full",), "--metrics: kid1_full: needs at least 2 real and 2 generated pictures"),
+    (("--metrics=pr50k9_full_lite",), "--metrics: pr50k9_full_lite: needs more than 9 real and 9 generated pictures"),
+    (("--metrics=depth1k_trained",), "--metrics: depth1k_trained: "),
+    (("--model=eg3d", "--metrics=fidfg2k_lite"), "--metrics: fidfg2k_lite: the background of this generator has no"),
+    (("--keep-best=True",), "--keep-best=True: "),
     (("--set=data.use_labels=false",), "data.use_labels=false"),
 ]
 

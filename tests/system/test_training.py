@@ -124,6 +124,36 @@ def test_metrics_of_a_run(command, tmp_path, monkeypatch):
     assert "kid8_lite = " in (folder / "log.txt").read_text()
 
 
+@pytest.mark.parametrize("gpus", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_metric_that_fails_does_not_end_the_run(command, gpus):
+    options = (
+        "--set=optim.generator_lr=1e30",
+        "--metrics=separation8,eqr2",
+        "--keep-best=True",
+        "--kimg=0.016",
+        "--snap=1",
+    )
+    folder = finish(*command, *options, f"--gpus={gpus}", "--mbstd-group=2")
+    log = (folder / "log.txt").read_text()
+    assert "separation8 failed: no finite value for this snapshot" in log
+    assert "eqr2 failed: " in log
+    assert "Done: 0.016 kimg" in log
+    assert (folder / "network-snapshot-000000.pkl").is_file()
+    lines = [json.loads(line) for line in (folder / "metric-separation8.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert all(line["results"] == {} and "no finite value" in line["error"] for line in lines)
+
+
+def test_without_cameras_told_metrics_still_see_from_them(command):
+    names = ("reprojection4", "separation8", "nfs4", "eqr4", "mesh2")
+    folder = finish(*command, "--cond=False", "--kimg=0.004", f"--metrics={','.join(names)}", "--snap=1")
+    assert not list(folder.glob("metric-*"))  # nothing has been learned yet
+    later = finish(*command, "--cond=False", "--kimg=0.008", f"--metrics={','.join(names)}", "--resume=latest")
+    assert later == folder
+    for name in names:
+        assert (folder / f"metric-{name}.jsonl").is_file()
+
+
 def test_a_restart_changes_nothing(command, tmp_path):
     whole = finish(*command, *EVERYTHING, "--kimg=0.024")
     apart = [f"--outdir={tmp_path / 'apart'}" if text.startswith("--outdir=") else text for text in command]

@@ -16,13 +16,11 @@ from dnnlib.files import sha256_of
 from metrics import registry, results
 from metrics.evaluation import to_uint8
 from metrics.features import DetectorError, Detectors, parse_source
-from metrics.fid import frechet_distance
-from metrics.statistics import Moments
 from metrics.types import MetricError, Sampling
 from tests.unit.metrics.fakes import FakeGenerator, write_dataset, write_detector
 from torch_utils import distributed
 from training.cameras.prior import AnglePrior, ViewConfig
-from training.dataset import DataConfig, ImageDataset
+from training.dataset import DataConfig
 
 PUBLISHED = os.environ.get("GAN3D_INCEPTION", "")
 """The published file, if the user has it; tests hide it from all others."""
@@ -250,24 +248,3 @@ def test_ten_thousand_pictures_in_bounded_memory(tmp_path: Path, detectors: dict
     registry.compute(["fid10k_full"], generator, wide, detectors=detectors, sampling=batch, progress=False)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert (after - before) * 1024 < 150 * 2**20
-
-
-@pytest.mark.skipif(
-    not {"GAN3D_INCEPTION", "TORCH_FIDELITY_WEIGHTS"} <= set(os.environ),
-    reason="needs the published Inception file and an independent package with its own",
-)
-def test_whole_path_against_an_independent_package(tmp_path: Path) -> None:
-    """Two folders of pictures scored by our detector and statistics, and by torch-fidelity with its weights."""
-    independent = pytest.importorskip("torch_fidelity")
-    folders = [write_dataset(tmp_path / name, count=300, size=64, seed=seed) for name, seed in (("a", 0), ("b", 1))]
-    theirs = independent.calculate_metrics(
-        input1=str(folders[0]),
-        input2=str(folders[1]),
-        fid=True,
-        cuda=False,
-        feature_extractor_weights_path=os.environ["TORCH_FIDELITY_WEIGHTS"],
-    )
-    detector = Detectors({"inception": PUBLISHED}).get("inception")
-    sets = [ImageDataset(DataConfig(path=str(folder))) for folder in folders]
-    moments = [Moments.of(detector.features(pictures.gather(range(300))[0]).numpy()) for pictures in sets]
-    assert frechet_distance(*moments) == pytest.approx(theirs["frechet_inception_distance"], rel=0.02)

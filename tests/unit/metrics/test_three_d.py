@@ -15,7 +15,7 @@ from metrics.consistency import cosines
 from metrics.estimated import angle_between, histogram_overlap, overlap, standardized_error
 from metrics.estimators.network import Estimator, resize, rotation_of
 from metrics.estimators.truth import Factors
-from metrics.features import DetectorError
+from metrics.features import DetectorError, Detectors
 from metrics.mesh_statistics import statistics
 from metrics.opacity import separation
 from metrics.types import MetricError
@@ -172,7 +172,7 @@ class Unsure(torch.nn.Module):
 def test_a_value_that_is_none_is_refused(data: DataConfig, tmp_path) -> None:
     torch.jit.script(Unsure()).save(str(tmp_path / "unsure.pt"))
     sources = {"embedder": str(tmp_path / "unsure.pt")}
-    with pytest.raises(MetricError, match="id4 has no finite value"):
+    with pytest.raises(MetricError, match=r"no finite value .*'id4': nan"):
         registry.compute(["id4"], FakeGenerator(), data, detectors=sources, progress=False)
 
 
@@ -182,6 +182,20 @@ class FixedAnswer(torch.nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         rows = torch.linspace(1, 2, 8).view(1, 1, 8, 1)
         return rows.expand(images.size(0), 1, 8, 8)
+
+
+@pytest.mark.parametrize(("metric", "name", "wanted"), [("pose1k", "pose", "n 3 3"), ("id1k", "embedder", "n d")])
+def test_files_that_answer_something_else_are_refused_at_the_start(tmp_path, metric, name, wanted) -> None:
+    torch.jit.script(FixedAnswer()).save(str(tmp_path / "maps.pt"))
+    detectors = Detectors({name: str(tmp_path / "maps.pt")})
+    with pytest.raises(DetectorError, match=rf"shape \[2, 3, 32, 32\] are answered by \[2, 1, 8, 8\], not {wanted}"):
+        registry.require([metric], detectors, side=32)
+
+
+def test_files_that_fail_are_refused_at_the_start(tmp_path) -> None:
+    torch.jit.script(torch.nn.Conv2d(4, 1, 1)).save(str(tmp_path / "four.pt"))
+    with pytest.raises(DetectorError, match=r"--detector depth=.*four.pt: pictures of shape .* make it fail \("):
+        registry.require(["depth1k"], Detectors({"depth": str(tmp_path / "four.pt")}))
 
 
 def test_estimators_can_be_files(data: DataConfig, tmp_path) -> None:
