@@ -141,6 +141,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
 @click.option("--shape-res", type=click.IntRange(2, 1024), default=512, help="Grid points per side.")
 @click.option("--shape-level", type=float, help="Raw density of the surface; default: fits the silhouettes.")
 @click.option("--shape-faces", type=click.IntRange(4), help="Simplify meshes to this many triangles.")
+@click.option("--shape-texture", type=click.IntRange(64, 16384), help="Texels a side of a texture for .glb and .obj.")
 @click.option(
     "--shape-axes",
     type=click.Choice(["auto", "scene", "published"]),
@@ -185,6 +186,7 @@ def main(
     shape_res: int,
     shape_level: float | None,
     shape_faces: int | None,
+    shape_texture: int | None,
     shape_axes: str,
     device: str,
 ) -> None:
@@ -218,7 +220,7 @@ def main(
         layers or ["image", "alpha", *(["fg", "bg"] if has_surroundings else []), "depth"],
         backdrop,
         shape_formats,
-        ShapeSettings(shape_res, shape_level, faces=shape_faces),
+        ShapeSettings(shape_res, shape_level, faces=shape_faces, texture=shape_texture),
         shape_axes,
     )
     outdir.mkdir(parents=True, exist_ok=True)

@@ -54,8 +54,8 @@ class Fakes:
         """The same inputs on another device."""
         return Fakes(
             to_device(self.z, device),
-            _camera_to(self.camera, device),
-            _camera_to(self.mapping_camera, device),
+            self.camera.to(device),
+            self.mapping_camera.to(device),
             None if self.mix is None else replace(self.mix, z=to_device(self.mix.z, device)),
             None if self.keys is None else to_device(self.keys, device),
         )
@@ -120,7 +120,3 @@ def share(processes: int, rank: int, micro_batches: int, micro_batch: int) -> sl
     the groups are the same however the batch is cut. A process's own pictures are every `processes`-th of the batch.
     """
     return slice(micro_batch * processes + rank, None, processes * micro_batches)
-
-
-def _camera_to(camera: Camera, device: torch.device) -> Camera:
-    return Camera(to_device(camera.cam2world, device), to_device(camera.intrinsics, device))

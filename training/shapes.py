@@ -11,15 +11,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Integer, UInt8
+from jaxtyping import Bool, Float, Float32, Integer, UInt8
 from numpy import ndarray
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dnnlib.files import atomic_path
+from dnnlib.files import atomic_path, write_text
+from training import media
 from training.rendering.renderer import PointField
 from training.scene import Field
 
@@ -33,12 +36,45 @@ MESH_FORMATS = (".ply", ".obj", ".glb")
 
 
 @dataclass(frozen=True)
+class Texture:
+    """A picture that covers a mesh; uv: its place at each corner of each face, in [0, 1] from the lower left."""
+
+    image: UInt8[ndarray, "size size 3"]
+    uv: Float[ndarray, "faces 3 2"]
+
+
+@dataclass(frozen=True)
 class Mesh:
     """Triangles in scene units, wound so that normals point outwards, with a colour at each vertex."""
 
     vertices: Float[ndarray, "vertices 3"]
     faces: Integer[ndarray, "faces 3"]
     colors: UInt8[ndarray, "vertices 3"] | None = None
+    texture: Texture | None = None
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """How a surface is looked at to tell its colours: from the eyes where it faces them, along its normals elsewhere.
+
+    depth: how far one sees into it, in scene units. eyes: positions; without any, all is seen along the normals.
+    """
+
+    depth: float
+    eyes: Float[ndarray, "eyes 3"]
+
+    def directions(
+        self, points: Float[ndarray, "points 3"], normals: Float[ndarray, "points 3"]
+    ) -> Float[ndarray, "points 3"]:
+        """Unit directions in which points are seen: the mean of those from the eyes, weighted by how they face them."""
+        # The small share of the normal decides alone, and without a jump, where no eye reaches.
+        summed = -0.05 * normals
+        for eye in self.eyes:
+            sight = points - eye
+            sight = sight / np.linalg.norm(sight, axis=1, keepdims=True).clip(1e-12)
+            facing = -(sight * normals).sum(axis=1, keepdims=True)
+            summed = summed + facing.clip(0) * sight
+        return (summed / np.linalg.norm(summed, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
 
 
 def grid_points(
@@ -137,8 +173,8 @@ def extract_mesh(density: Float32[ndarray, "x y z"], side: float, level: float) 
     return Mesh((vertices - step - side / 2).astype(np.float32), faces.astype(np.int64))
 
 
-def largest_part(mesh: Mesh) -> Mesh:
-    """The connected part of the mesh with the most faces."""
+def part_of_faces(mesh: Mesh) -> Integer[ndarray, " faces"]:
+    """The number, from 0, of the connected part that each face belongs to."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -147,11 +183,30 @@ def largest_part(mesh: Mesh) -> Mesh:
     count = len(mesh.vertices)
     graph = coo_matrix((np.ones(edges.shape[1], dtype=bool), (edges[0], edges[1])), shape=(count, count))
     part_of_vertex = connected_components(graph, directed=False)[1]
-    part_of_face = part_of_vertex[mesh.faces[:, 0]]
-    kept = part_of_face == np.bincount(part_of_face).argmax()
+    return np.unique(part_of_vertex[mesh.faces[:, 0]], return_inverse=True)[1]
+
+
+def with_faces(mesh: Mesh, kept: Bool[ndarray, " faces"]) -> Mesh:
+    """The mesh of these faces and their vertices, without texture."""
     used, faces = np.unique(mesh.faces[kept], return_inverse=True)
     colors = None if mesh.colors is None else mesh.colors[used]
     return Mesh(mesh.vertices[used], faces.reshape(-1, 3), colors)
+
+
+def largest_part(mesh: Mesh) -> Mesh:
+    """The connected part of the mesh with the most faces."""
+    part = part_of_faces(mesh)
+    return with_faces(mesh, part == np.bincount(part).argmax())
+
+
+def solid_parts(mesh: Mesh, share: float = 0.05) -> Mesh:
+    """The connected parts of a closed mesh that hold at least that share of the volume of the largest one.
+
+    So crumbs that float apart go, and the walls of hollows inside, whose volume counts as negative.
+    """
+    part = part_of_faces(mesh)
+    volumes = np.bincount(part, np.linalg.det(mesh.vertices[mesh.faces].astype(np.float64)))
+    return with_faces(mesh, (volumes >= share * volumes.max())[part])
 
 
 def simplify(mesh: Mesh, faces: int) -> Mesh:
@@ -178,24 +233,24 @@ def surface_colors(
     field: PointField,
     points: Float[ndarray, "points 3"],
     normals: Float[ndarray, "points 3"],
-    depth: float,
+    gaze: Gaze,
     *,
     samples: int = 24,
     chunk: int = 1 << 14,
     device: torch.device | str = "cpu",
 ) -> UInt8[ndarray, "points 3"]:
-    """8-bit colours that someone looking at a surface against its normals sees at these points.
+    """8-bit colours that are seen at these points of a surface.
 
-    The field is marched along the normals, from a quarter of `depth` (scene units) above the points to `depth` below,
-    so a soft surface gets the colour that it is rendered with, not that of its outermost haze.
+    The field is marched in the directions of sight, from a quarter of the gaze's depth before the points to its
+    depth behind, so a soft surface gets the colour that it is rendered with, not that of its outermost haze.
     """
-    steps = torch.linspace(-0.25, 1, samples, device=device) * depth
-    spacing = 1.25 * depth / (samples - 1)
+    steps = torch.linspace(-0.25, 1, samples, device=device) * gaze.depth
+    spacing = 1.25 * gaze.depth / (samples - 1)
     colors = np.empty([len(points), 3], dtype=np.uint8)
     for start in range(0, len(points), chunk):
         part = slice(start, start + chunk)
         point = torch.from_numpy(points[part]).to(device)[:, None]
-        inwards = -torch.from_numpy(normals[part]).to(device)[:, None]
+        inwards = torch.from_numpy(gaze.directions(points[part], normals[part])).to(device)[:, None]
         ray = (point + inwards * steps[:, None]).reshape(1, -1, 3).float()
         with torch.no_grad():
             seen = field(ray, inwards.expand(-1, samples, -1).reshape(1, -1, 3).float())
@@ -209,10 +264,9 @@ def surface_colors(
     return colors
 
 
-def color_mesh(mesh: Mesh, field: PointField, depth: float, device: torch.device | str = "cpu") -> Mesh:
-    """The mesh with the field's colours at its vertices; `depth` as in `surface_colors`."""
-    colors = surface_colors(field, mesh.vertices, vertex_normals(mesh), depth, device=device)
-    return replace(mesh, colors=colors)
+def color_mesh(mesh: Mesh, field: PointField, gaze: Gaze, device: torch.device | str = "cpu") -> Mesh:
+    """The mesh with the field's colours at its vertices."""
+    return replace(mesh, colors=surface_colors(field, mesh.vertices, vertex_normals(mesh), gaze, device=device))
 
 
 def opaque_depth(level: float, side: float) -> float:
@@ -224,15 +278,54 @@ def opaque_depth(level: float, side: float) -> float:
 
 
 def save_mesh(path: str | os.PathLike, mesh: Mesh) -> Path:
-    """The path, after the mesh was written there in the format of its suffix: .ply (binary), .obj or .glb."""
-    import trimesh
+    """The path, after the mesh was written there in the format of its suffix: .ply (binary), .obj or .glb.
 
+    A texture goes into .glb files; an .obj has it beside itself, as NAME_texture.png with NAME.mtl; a .ply has the
+    colours of the vertices.
+    """
     path = Path(path)
     if path.suffix not in MESH_FORMATS:
         raise ValueError(f"{path.name}: choose one of {', '.join(MESH_FORMATS)}")
-    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=mesh.colors, process=False)
+    if mesh.texture is not None and path.suffix == ".obj":
+        return _save_textured_obj(path, mesh, mesh.texture)
+    surface = _trimesh(mesh, split=mesh.texture is not None and path.suffix == ".glb")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         surface.export(file, file_type=path.suffix[1:])
+    return path
+
+
+def _trimesh(mesh: Mesh, split: bool) -> Any:
+    """The mesh for `trimesh`; split: with its texture, every face with corners of its own."""
+    import trimesh
+
+    if not split or mesh.texture is None:
+        return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=mesh.colors, process=False)
+    picture = Image.fromarray(mesh.texture.image)
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=picture, metallicFactor=0.0, roughnessFactor=1.0)
+    corners = mesh.faces.flatten()
+    return trimesh.Trimesh(
+        mesh.vertices[corners],
+        np.arange(len(corners)).reshape(-1, 3),
+        vertex_normals=vertex_normals(mesh)[corners],
+        visual=trimesh.visual.TextureVisuals(mesh.texture.uv.reshape(-1, 2), material=material),
+        process=False,
+    )
+
+
+def _save_textured_obj(path: Path, mesh: Mesh, texture: Texture) -> Path:
+    """The path, after picture, material and mesh were written; faces share their vertices as without a texture."""
+    picture, material = path.with_name(f"{path.stem}_texture.png"), path.with_suffix(".mtl")
+    media.save_png(picture, texture.image)
+    write_text(material, f"newmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n")
+    corner = mesh.faces[..., None] + 1
+    index = np.arange(mesh.faces.size).reshape(-1, 3, 1) + 1
+    rows = np.concatenate([corner, index, corner], axis=2).reshape(-1, 9)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(f"mtllib {material.name}\nusemtl surface\n")
+        np.savetxt(file, mesh.vertices, "v %.7g %.7g %.7g")
+        np.savetxt(file, texture.uv.reshape(-1, 2), "vt %.7g %.7g")
+        np.savetxt(file, vertex_normals(mesh), "vn %.5g %.5g %.5g")
+        np.savetxt(file, rows, "f %d/%d/%d %d/%d/%d %d/%d/%d")
     return path
 
 

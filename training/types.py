@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_utils.misc import to_device
+
 LABEL_SIZE = 25
 """Numbers of a camera label: row-major 4x4 camera-to-world, then row-major 3x3 intrinsics."""
 
@@ -48,7 +50,8 @@ class Camera:
 
     def to(self, device: torch.device | str) -> Camera:
         """The same cameras on another device."""
-        return Camera(self.cam2world.to(device), self.intrinsics.to(device))
+        device = torch.device(device)
+        return Camera(to_device(self.cam2world, device), to_device(self.intrinsics, device))
 
     def __len__(self) -> int:
         return len(self.cam2world)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from training import media, shapes
+from training import media, shapes, texture
 from training.cameras.camera import make_rays, rays_through
 from training.cameras.paths import strip_cameras
 from training.generator import Generator
@@ -26,6 +26,8 @@ EDGE_SAMPLES = 2
 """Factor on the samples of rays at edges, where few samples would show as noise."""
 EDGE_STEP = 1 / 64
 """Neighbouring rays whose opacities differ by more than this lie at an edge."""
+EYES = 3
+"""Places from which the colours of a surface are told: those of a strip of pictures."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,8 @@ class ShapeSettings:
 
     resolution: grid points per side of the scene's box. level: raw density of the surface; None fits it to the
     rendered silhouettes. border: share of the box emptied at each side, where cameras never looked. faces: number
-    of triangles to simplify to; None keeps all. whole: keep parts that float apart from the largest one.
+    of triangles to simplify to; None keeps all. whole: keep the smallest crumbs and the walls of hollows, too.
+    texture: texels a side of a texture (None: colours at the vertices alone); triangles are then no more than fit.
     """
 
     resolution: int = 512
@@ -299,6 +302,13 @@ class ShapeSettings:
     border: float = 30 / 256
     faces: int | None = None
     whole: bool = False
+    texture: int | None = None
+
+    @property
+    def most_faces(self) -> int | None:
+        """Triangles that a mesh is simplified to where it has more; None: no limit."""
+        limits = [self.faces, None if self.texture is None else texture.most_faces(self.texture)]
+        return min((limit for limit in limits if limit is not None), default=None)
 
 
 def silhouette_level(scene: BuiltScene, views: int = 3) -> float:
@@ -327,11 +337,15 @@ def scene_mesh(scene: BuiltScene, density: Float32[ndarray, "x y z"], settings: 
     level = silhouette_level(scene) if settings.level is None else settings.level
     mesh = shapes.extract_mesh(density, scene.box_side, level)
     if not settings.whole:
-        mesh = shapes.largest_part(mesh)
-    if settings.faces is not None:
-        mesh = shapes.simplify(mesh, settings.faces)
-    depth = shapes.opaque_depth(level, scene.box_side)
-    return shapes.color_mesh(mesh, scene.field, depth, device=scene.device)
+        mesh = shapes.solid_parts(mesh)
+    if settings.most_faces is not None:
+        mesh = shapes.simplify(mesh, settings.most_faces)
+    eyes = strip_cameras(scene.generator.config.view, EYES).position
+    gaze = shapes.Gaze(shapes.opaque_depth(level, scene.box_side), eyes.numpy())
+    mesh = shapes.color_mesh(mesh, scene.field, gaze, device=scene.device)
+    if settings.texture is None:
+        return mesh
+    return texture.bake(mesh, scene.field, gaze, settings.texture, device=scene.device, progress=True)
 
 
 def camera_angles(camera: Camera, pivot: Sequence[float] = (0, 0, 0)) -> list[tuple[float, float]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -139,6 +140,15 @@ def test_shapes(network, tmp_path):
     assert run(network, tmp_path, "--shapes=glb,obj", *SHAPE).exit_code == 0
     sizes = [len(trimesh.load_mesh(tmp_path / f"seed0000{suffix}").faces) for suffix in (".ply", ".glb", ".obj")]
     assert len(set(sizes)) == 1
+
+
+def test_textures_of_shapes(network, tmp_path):
+    options = ("--shapes=.glb,.obj,.ply", "--shape-texture=128", "--shape-faces=300", *SHAPE)
+    assert run(network, tmp_path, *options).exit_code == 0
+    loaded: Any = trimesh.load_mesh(tmp_path / "seed0000.glb")
+    assert loaded.visual.material.baseColorTexture.size == (128, 128)
+    assert picture(tmp_path / "seed0000_texture.png").shape == (128, 128, 3)
+    assert json.loads((tmp_path / "seed0000.json").read_text())["shape"]["texture"] == 128
 
 
 def test_shapes_without_surface_are_named(network, tmp_path):

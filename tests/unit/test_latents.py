@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tests.tiny import generator_config
@@ -40,3 +41,9 @@ def test_background_seeds_are_chosen_apart_and_repeat():
 def test_a_generator_without_background_latent():
     G = Generator(generator_config(SolidConfig()))
     assert torch.equal(seeds_to_z(G, [5], background_seeds=[1])[0], published(5, 16))
+
+
+@pytest.mark.parametrize(("seeds", "behind", "name"), [([], None, "seeds"), ([1], [], "background_seeds")])
+def test_an_empty_list_of_seeds_is_refused(seeds, behind, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected at least one seed"):
+        seeds_to_z(Generator(CONFIG), seeds, behind)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -13,6 +14,7 @@ from training import shapes
 from training.types import FieldSamples
 
 SIDE = 1.6
+NOWHERE = np.zeros([0, 3], dtype=np.float32)
 
 
 @FunctionField
@@ -101,7 +103,7 @@ def test_level_of_nothing_is_refused():
 
 def test_colors_are_those_of_the_field():
     mesh = shapes.extract_mesh(shapes.density_grid(ellipsoid, 32, SIDE), SIDE, 10.0)
-    colored = shapes.color_mesh(mesh, ellipsoid, depth=0.001)
+    colored = shapes.color_mesh(mesh, ellipsoid, shapes.Gaze(0.001, NOWHERE))
     expected = ((mesh.vertices + 0.5) * 255).clip(0, 255)
     assert np.abs(colored.colors - expected).max() <= 1.5
 
@@ -123,7 +125,7 @@ def test_colors_are_gathered_below_the_surface():
         return FieldSamples(density, torch.cat([0.5 + red / 2, 0.5 - red / 2, 0.5 - red / 2], dim=-1))
 
     point, normal = np.array([[0.0, 0.0, 1.0]], dtype=np.float32), np.array([[0.0, 0.0, 1.0]], dtype=np.float32)
-    colors = shapes.surface_colors(hazy, point, normal, 0.2, samples=32)
+    colors = shapes.surface_colors(hazy, point, normal, shapes.Gaze(0.2, NOWHERE), samples=32)
     assert colors[0].tolist() == pytest.approx([255, 0, 0], abs=12)
 
 
@@ -139,6 +141,45 @@ def test_largest_part():
     assert (kept.colors[0] == len(small.vertices)).all()
 
 
+def test_solid_parts_leave_out_crumbs_and_hollows():
+    """A body with a hollow, one a seventh of its size that stands apart, and a crumb."""
+    big, hollow = trimesh.creation.icosphere(3, radius=1.0), trimesh.creation.icosphere(3, radius=0.5)
+    hollow.invert()
+    body = trimesh.creation.icosphere(1, radius=0.55).apply_translation([3, 0, 0])
+    crumb = trimesh.creation.icosphere(3, radius=0.2).apply_translation([0, 3, 0])
+    joined: Any = trimesh.util.concatenate([crumb, hollow, body, big])
+    kept = shapes.solid_parts(shapes.Mesh(np.asarray(joined.vertices), np.asarray(joined.faces)))
+    assert len(kept.faces) == len(big.faces) + len(body.faces)
+    solid = trimesh.Trimesh(kept.vertices, kept.faces, process=False)
+    assert solid.is_watertight
+    assert solid.volume == pytest.approx(big.volume + body.volume)
+
+
+def test_surfaces_are_seen_from_the_eyes_that_they_face():
+    points = np.array([[0, 0, 1], [0, 0, -1], [1, 0, 0]], dtype=np.float32)
+    gaze = shapes.Gaze(0.1, np.array([[0.0, 0.0, 9.0], [3.0, 0.0, 1.0]], dtype=np.float32))
+    front, back, side = gaze.directions(points, points)
+    assert np.linalg.norm([front, back, side], axis=1) == pytest.approx(1)
+    assert front == pytest.approx([0, 0, -1], abs=0.01)
+    assert back == pytest.approx([0, 0, 1])
+    towards = np.array([-2.0, 0, -1]) / 5**0.5
+    assert side == pytest.approx(towards, abs=0.05)
+
+
+def test_colors_are_those_that_an_eye_sees_through_a_haze():
+    """Thin stripes along x behind a clear front: an eye from the side sees another stripe than the normal hits."""
+
+    @FunctionField
+    def striped(points):
+        density = torch.where(points[..., 2:] < 0, 200.0, -50.0)
+        return FieldSamples(density, (points[..., :1] > 0.05).float().expand(*points.shape[:-1], 3))
+
+    point, normal = np.array([[0.0, 0.0, 0.1]], dtype=np.float32), np.array([[0.0, 0.0, 1.0]], dtype=np.float32)
+    eye = np.array([[-10.0, 0.0, 10.1]], dtype=np.float32)
+    assert shapes.surface_colors(striped, point, normal, shapes.Gaze(0.3, NOWHERE)).max() == 0
+    assert shapes.surface_colors(striped, point, normal, shapes.Gaze(0.3, eye)).min() > 240
+
+
 def test_simplify_keeps_the_shape():
     mesh = shapes.extract_mesh(shapes.density_grid(ellipsoid, 48, SIDE), SIDE, 10.0)
     small = shapes.simplify(mesh, 500)
@@ -151,7 +192,7 @@ def test_simplify_keeps_the_shape():
 @pytest.mark.parametrize("suffix", shapes.MESH_FORMATS)
 def test_mesh_files_keep_positions_winding_and_colors(tmp_path, suffix: str):
     mesh = shapes.extract_mesh(shapes.density_grid(ellipsoid, 24, SIDE), SIDE, 10.0)
-    mesh = shapes.color_mesh(mesh, ellipsoid, 0.01)
+    mesh = shapes.color_mesh(mesh, ellipsoid, shapes.Gaze(0.01, NOWHERE))
     path = shapes.save_mesh(tmp_path / f"a{suffix}", mesh)
     loaded = trimesh.load_mesh(path, process=False, maintain_order=True)
     assert loaded.volume > 0
