@@ -51,9 +51,7 @@ def theirs(folders: list[Path], **options: Any) -> dict[str, float]:
     sets = {"input1": Pixels(folders[0]), "input2": Pixels(folders[1])}
     scores = {"fid": True, "kid": True, "kid_subsets": 3, "kid_subset_size": 300}
     quiet = {"cuda": False, "cache": False, "verbose": False, "samples_shuffle": False, "save_cpu_ram": True}
-    return fidelity.calculate_metrics(
-        input1=Pixels(folders[0]), input2=Pixels(folders[1]), **scores, **quiet, **options
-    )
+    return fidelity.calculate_metrics(**sets, **scores, **quiet, **options)
 
 
 def test_all_scores_of_a_network_that_both_look_with(folders: list[Path], detectors: dict[str, str]) -> None:
