@@ -25,6 +25,7 @@ from training.commands import (
     real_pictures,
 )
 from training.exports import SHAPE_FORMATS, Job, Made, Shooting, save_sheet
+from training.page import save_page
 from training.types import Camera, RenderSettings
 from training.views import LAYERS, ShapeSettings
 
@@ -126,6 +127,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
 @click.option("--mix-rows", type=IntList(), default="7-13", help="Style rows that --mix-seeds replaces.")
 @click.option("--grid", is_flag=True, help="Also one picture of all seeds, a row each.")
 @click.option("--sheet", is_flag=True, help="Also a labelled sheet.png of all seeds: views, layers, meshes.")
+@click.option("--page", is_flag=True, help="Also page.html, one file of all pictures: a row a seed, a column a view.")
 @click.option("--nrr", type=click.IntRange(1), help="Rays per side; default: the network's.")
 @click.option("--sample-mult", type=float, default=1.0, help="Factor on the samples along a ray.")
 @click.option(
@@ -179,6 +181,7 @@ def main(
     mix_rows: list[int],
     grid: bool,
     sheet: bool,
+    page: bool,
     nrr: int | None,
     sample_mult: float,
     shape_formats: list[str],
@@ -236,6 +239,8 @@ def main(
         job.save_grid("grid", [one.strip for one in made], seeds=seeds, background_seeds=bg_seeds)
     if sheet:
         save_sheet(outdir / "sheet.png", made, real_pictures(file, len(made)))
+    if page:
+        save_page(outdir / "page.html", Path(network).stem, made, views)
     report(job, made)
 
 

@@ -5,6 +5,7 @@ An 8-bit picture is a NumPy array [height, width, channels] here, a batch of the
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from collections.abc import Sequence
@@ -178,6 +179,17 @@ def png_bytes(picture: UInt8[ndarray, "height width channels"]) -> bytes:
     buffer = io.BytesIO()
     to_pil(np.ascontiguousarray(picture)).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
+
+
+def data_url(picture: UInt8[ndarray, "height width channels"], quality: int = 92) -> str:
+    """The picture as an address that holds it: a JPEG, or a PNG where there is transparency."""
+    if picture.shape[-1] == 4:
+        kind, data = "png", png_bytes(picture)
+    else:
+        buffer = io.BytesIO()
+        to_pil(np.ascontiguousarray(picture)).save(buffer, format="JPEG", quality=quality)
+        kind, data = "jpeg", buffer.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def save_png(path: str | os.PathLike, picture: UInt8[ndarray, "height width channels"]) -> Path:

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 import math
 import re
@@ -15,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 from PIL import Image
 
 from dnnlib.files import sha256_of, write_text
 from dnnlib.util import format_bytes
 from metrics import results
+from training import media
 from training.run_folder import OPTIONS_FILE, STATISTICS_FILE
 
 PICTURE_SIZE = 900
@@ -122,10 +122,8 @@ def _picture(path: Path, hidden: bool = False) -> str:
     with Image.open(path) as picture:
         small = picture.convert("RGB")
     small.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img {"hidden " if hidden else ""}alt="{html.escape(path.name)}" src="data:image/jpeg;base64,{data}">'
+    url = media.data_url(np.asarray(small), quality=85)
+    return f'<img {"hidden " if hidden else ""}alt="{html.escape(path.name)}" src="{url}">'
 
 
 def _metric_section(run: Path) -> str:

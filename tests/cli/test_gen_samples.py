@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,21 @@ def test_shapes(network, tmp_path):
     assert run(network, tmp_path, "--shapes=glb,obj", *SHAPE).exit_code == 0
     sizes = [len(trimesh.load_mesh(tmp_path / f"seed0000{suffix}").faces) for suffix in (".ply", ".glb", ".obj")]
     assert len(set(sizes)) == 1
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("image", "jpeg"), ("alpha", "png")])
+def test_page_of_seeds_and_views(network, tmp_path, layer, kind):
+    result = run(network, tmp_path, "--page", "--view=4", "--yaw=0.3,-0.3", f"--layers={layer}", seeds="0-2")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "page.html").read_text()
+    assert re.findall(r"<tr><th>(\w+)", page) == ["seed", "seed0000", "seed0001", "seed0002"]
+    assert re.findall(r"<th>([+-]\d+)° \+11°", page) == ["+17", "+6", "-6", "-17"]
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    cells = re.findall(f'src="data:image/{kind};base64,([^"]+)"', page)
+    assert len(cells) == 3 * 4
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(cells[5]))))
+    strip = picture(tmp_path / ("seed0001.png" if layer == "image" else "seed0001_alpha.png"))[:, 32:64]
+    assert np.abs(shown.astype(int) - strip).mean() < 6
 
 
 def test_textures_of_shapes(network, tmp_path):
