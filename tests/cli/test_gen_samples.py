@@ -151,7 +151,7 @@ def test_page_of_seeds_and_views(network, tmp_path, layer, kind):
     assert result.exit_code == 0, result.output
     page = (tmp_path / "page.html").read_text()
     assert re.findall(r"<tr><th>(\w+)", page) == ["seed", "seed0000", "seed0001", "seed0002"]
-    assert re.findall(r"<th>([+-]\d+)° \+11°", page) == ["+17", "+6", "-6", "-17"]
+    assert re.findall(r"<th>([+-]\d+)° \+7°", page) == ["+17", "+6", "-6", "-17"]
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     cells = re.findall(f'src="data:image/{kind};base64,([^"]+)"', page)
     assert len(cells) == 3 * 4
