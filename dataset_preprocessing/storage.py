@@ -179,8 +179,9 @@ class FolderWriter(Writer):
     def __init__(self, path: Path, partial: Path, lock: IO[bytes]) -> None:
         self.path, self._partial, self._lock = path, partial, lock
         partial.mkdir(exist_ok=True)
-        files = (file for file in partial.rglob("*") if file.is_file() and not file.name.endswith(".tmp"))
-        self.done = sorted(file.relative_to(partial).as_posix() for file in files)
+        for torn in partial.rglob(".*.tmp"):
+            torn.unlink()
+        self.done = self._names()
 
     def add(self, name: str, data: bytes) -> None:
         """Write one file."""
@@ -190,13 +191,13 @@ class FolderWriter(Writer):
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Names of all files so far, sorted, and what tells their contents apart."""
-        names = sorted(f.relative_to(self._partial).as_posix() for f in self._partial.rglob("*") if f.is_file())
-        return {name: fingerprint((self._partial / name).read_bytes()) for name in names}
+        return {name: fingerprint((self._partial / name).read_bytes()) for name in self._names()}
+
+    def _names(self) -> list[str]:
+        return sorted(file.relative_to(self._partial).as_posix() for file in self._partial.rglob("*") if file.is_file())
 
     def finish(self) -> None:
         """Put the folder under its final name."""
-        for leftover in self._partial.rglob(".*.tmp"):
-            leftover.unlink()
         os.replace(self._partial, self.path)
         _unlock(self._lock)
 

@@ -67,6 +67,19 @@ def test_torn_zip_is_mended(tmp_path, cut):
     assert (tmp_path / "set.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
 
 
+def test_torn_file_of_a_folder_leaves_no_trace(tmp_path):
+    """As after a kill between writing a file and giving it its name: it counts for nothing, not even for the hash."""
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "set", 3)
+    (partial,) = tmp_path.glob(".set.*.partial")
+    (partial / ".late.bin.4711.tmp").write_bytes(b"half of")
+    with open_writer(tmp_path / "set", "plan") as writer:
+        assert set(writer.done) == set(writer.fingerprints()) < set(CONTENT)
+        for name in remaining(writer, CONTENT):
+            writer.add(name, CONTENT[name])
+    assert {p.relative_to(tmp_path / "set").as_posix() for p in (tmp_path / "set").rglob("*.*")} == set(CONTENT)
+
+
 def test_another_plan_starts_afresh(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "set.zip", 4)
