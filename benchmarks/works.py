@@ -10,6 +10,7 @@ import torch
 from benchmarks.measure import Step, count_flop, peak_memory, time_step
 from torch_utils.training_stats import Collector
 from training import precision
+from training.cameras.paths import strip_cameras
 from training.cameras.prior import AnglePrior, frontal_camera
 from training.discriminators.blocks import TrunkConfig
 from training.discriminators.dual import DualDiscriminatorConfig
@@ -21,6 +22,7 @@ from training.presets import preset
 from training.schedule import Schedule
 from training.step import Networks, Trainer, adam, build_phases
 from training.types import Camera, RenderSettings
+from training.views import BuiltScene
 
 PHASES = {"Gmain": "generator_step", "Dmain": "discriminator_step", "Dreg": "r1_step"}
 """Names that a training step's phases are reported under."""
@@ -73,6 +75,24 @@ def image_of_field(setup: Setup) -> dict[str, Step]:
         G.synthesis(latents, camera, settings, field=field)
 
     return {"image_of_field": step}
+
+
+def views(setup: Setup) -> dict[str, Step]:
+    """8 views of one seed as gen_samples makes them, and what they are held against: 1 view, and 1 of a built scene."""
+    G = _generator(setup)
+    cameras, settings = strip_cameras(G.config.view, 8).to(setup.device), RenderSettings(setup.raw_resolution)
+    latents = G.mapping(torch.randn(1, G.z_dim, device=setup.device), cameras[:1])
+    built = BuiltScene.build(G, latents)
+
+    def show(scene: BuiltScene, count: int) -> None:
+        for index in range(count):
+            scene.shoot(cameras[index : index + 1], settings).output()
+
+    return {
+        "8_views": lambda: show(BuiltScene.build(G, latents), 8),
+        "1_view": lambda: show(BuiltScene.build(G, latents), 1),
+        "view_of_built": lambda: show(built, 1),
+    }
 
 
 def backbone(setup: Setup) -> dict[str, Step]:
@@ -137,6 +157,7 @@ def train(setup: Setup) -> dict[str, Step]:
 WORKS: dict[str, Work] = {
     "image": image,
     "image_of_field": image_of_field,
+    "views": views,
     "backbone": backbone,
     "density": density,
     "train": train,
