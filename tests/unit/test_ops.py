@@ -140,8 +140,9 @@ def test_bias_act_is_its_definition(act, gain, alpha, clamp, dim):
     b = None if dim is None else randn(x.shape[dim], seed=1)
     before = x.clone()
     shifted = x if b is None else x + (b[:, None] if dim == 1 else b)
-    function, default_alpha, default_gain = ACTIVATIONS[act]
-    expected = function(shifted, default_alpha if alpha is None else alpha) * (default_gain if gain is None else gain)
+    activation = ACTIVATIONS[act]
+    expected = activation.function(shifted, activation.alpha if alpha is None else alpha)
+    expected = expected * (activation.gain if gain is None else gain)
     expected = expected if clamp is None else expected.clamp(-clamp, clamp)
     torch.testing.assert_close(bias_act(x, b, dim or 1, act, alpha, gain, clamp), expected)
     assert torch.equal(x, before), "the input must stay as it is"

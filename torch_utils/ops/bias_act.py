@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from torch_utils.ops import kernels
+from torch_utils.ops.activations import ACTIVATIONS
+from torch_utils.ops.fused_bias_act import along, fused_bias_act, is_rectifier
 
-class Activation(NamedTuple):
-    """An activation: its function of (x, alpha), and the alpha and the gain that apply where none is given."""
-
-    function: Callable[[Tensor, float], Tensor]
-    alpha: float
-    gain: float
-
-
-SQRT2 = math.sqrt(2)
-
-ACTIVATIONS = {
-    "linear": Activation(lambda x, alpha: x, 0.0, 1.0),
-    "relu": Activation(lambda x, alpha: F.relu(x), 0.0, SQRT2),
-    "lrelu": Activation(F.leaky_relu, 0.2, SQRT2),
-    "tanh": Activation(lambda x, alpha: torch.tanh(x), 0.0, 1.0),
-    "sigmoid": Activation(lambda x, alpha: torch.sigmoid(x), 0.0, 1.0),
-    "elu": Activation(lambda x, alpha: F.elu(x), 0.0, 1.0),
-    "selu": Activation(lambda x, alpha: F.selu(x), 0.0, 1.0),
-    "softplus": Activation(lambda x, alpha: F.softplus(x), 0.0, 1.0),
-    "swish": Activation(lambda x, alpha: x * torch.sigmoid(x), 0.0, SQRT2),
-}
-"""The activations by name."""
+__all__ = ["ACTIVATIONS", "bias_act", "plain_bias_act"]
 
 
 def bias_act(
@@ -51,7 +29,8 @@ def bias_act(
     activation; None takes the activation's own. clamp: largest absolute value of the result; None for no limit.
     inplace: whether x, which nothing else needs then, may be overwritten.
 
-    Differentiable any number of times. Raises ValueError for an unknown activation or a bias of the wrong size.
+    Differentiable any number of times; on GPUs whose kernels run, twice. Raises ValueError for an unknown activation
+    or a bias of the wrong size.
     """
     if act not in ACTIVATIONS:
         raise ValueError(f"act={act!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
@@ -61,13 +40,31 @@ def bias_act(
     if b is not None:
         if b.shape != (x.shape[dim],):
             raise ValueError(f"b has shape {list(b.shape)}, but x has {x.shape[dim]} entries along dim {dim}")
-        b = b.to(x.dtype).reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
+        b = b.to(x.dtype)
+    # Sums alone are one kernel of torch's already.
+    is_more = act != "linear" or clamp is not None
+    if is_more and (not is_rectifier(act) or (gain > 0 and alpha >= 0)) and kernels.serve(x, b):
+        return fused_bias_act(x, b, dim, act, alpha, gain, clamp)
+    return plain_bias_act(x, b, dim, act, alpha, gain, clamp, inplace)
 
+
+def plain_bias_act(
+    x: Tensor,
+    b: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    inplace: bool = False,
+) -> Tensor:
+    """`bias_act` in plain torch, with b in the format of x."""
+    b = None if b is None else along(b, dim % x.ndim, x.ndim)
     slope = {"linear": 1.0, "relu": 0.0, "lrelu": alpha}.get(act)
     if slope is not None and gain > 0:
         y = _scaled_rectifier(x, b, slope, gain, inplace)
     else:
-        y = activation.function(x if b is None else x + b, alpha)
+        y = ACTIVATIONS[act].function(x if b is None else x + b, alpha)
         y = y if gain == 1 else y * gain
     return y if clamp is None else _limit(y, clamp, inplace or y is not x)
 

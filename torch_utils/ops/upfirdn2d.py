@@ -6,11 +6,14 @@ identity. Pairs of factors are (x, y); padding is (left, right, top, bottom), wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from torch_utils.ops import kernels
+from torch_utils.ops.binding import MAX_ELEMENTS, dense_layout
 
 SEPARABLE_TAPS = 8
 """From this length on, two passes of a 1-D filter cost less than one of its outer product."""
@@ -70,11 +73,13 @@ def upfirdn2d(
     `gain * f`, correlation where `flip_filter` is true; (4) every down-th pixel stays, beginning with the first.
     The result has (height * up_y + top + bottom - filter_height) // down_y + 1 rows, and so for the columns.
 
-    Differentiable any number of times with respect to `x`.
+    Differentiable any number of times with respect to `x`. Raises ValueError where the filter does not fit the image.
     """
     if f is None:
         f = x.new_ones(1, 1)
-    return _op(x, f, parse_pair(up), parse_pair(down), parse_padding(padding), flip_filter, float(gain))
+    up, down, padding = parse_pair(up), parse_pair(down), parse_padding(padding)
+    _out_size(x, filter_size(f), up, down, padding)
+    return _op(x, f, up, down, padding, flip_filter, float(gain))
 
 
 @torch.library.custom_op("gan3d::upfirdn2d", mutates_args=())
@@ -87,16 +92,14 @@ def _op(
     flip_filter: bool,
     gain: float,
 ) -> Tensor:
-    return reference(x, f, up, down, padding, flip_filter, gain).contiguous(memory_format=_layout(x))
+    run = _kernel_pass if kernels.serve(x) else _plain_pass
+    return _passes(run, x, f, up, down, padding, flip_filter, gain).contiguous(memory_format=dense_layout(x))
 
 
 @_op.register_fake
 def _(x, f, up, down, padding, flip_filter, gain):
-    left, right, top, bottom = padding
-    width, height = filter_size(f)
-    rows = (x.shape[2] * up[1] + top + bottom - height) // down[1] + 1
-    columns = (x.shape[3] * up[0] + left + right - width) // down[0] + 1
-    return torch.empty((*x.shape[:2], rows, columns), dtype=x.dtype, device=x.device, memory_format=_layout(x))
+    size = _out_size(x, filter_size(f), up, down, padding)
+    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=dense_layout(x))
 
 
 def _remember(ctx, inputs, output) -> None:
@@ -119,11 +122,6 @@ def _adjoint(ctx, grad: Tensor) -> tuple:
 _op.register_autograd(_adjoint, setup_context=_remember)
 
 
-def _layout(x: Tensor) -> torch.memory_format:
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
-
-
 def reference(
     x: Tensor,
     f: Tensor,
@@ -134,26 +132,61 @@ def reference(
     gain: float,
 ) -> Tensor:
     """`upfirdn2d` in plain torch, with (x, y) factors and full padding."""
-    (up_x, up_y), (down_x, down_y), (left, right, top, bottom) = up, down, padding
-    if f.ndim == 2:
-        return _filter_pass(x, f * gain, (up_x, up_y), (down_x, down_y), (left, right, top, bottom), flip_filter)
-    f = f * gain**0.5
-    x = _filter_pass(x, f[None, :], (up_x, 1), (down_x, 1), (left, right, 0, 0), flip_filter)
-    return _filter_pass(x, f[:, None], (1, up_y), (1, down_y), (0, 0, top, bottom), flip_filter)
+    return _passes(_plain_pass, x, f, up, down, padding, flip_filter, gain)
 
 
-def _filter_pass(
+Pair = tuple[int, int]
+Pass = Callable[[Tensor, Tensor, Pair, Pair, tuple[int, int, int, int], bool, float], Tensor]
+
+
+def _passes(
+    run: Pass,
     x: Tensor,
     f: Tensor,
-    up: tuple[int, int],
-    down: tuple[int, int],
-    padding: tuple[int, int, int, int],
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
     flip_filter: bool,
+    gain: float,
 ) -> Tensor:
-    """One pass of `upfirdn2d` with a 2-D filter, as a depthwise convolution."""
+    """One pass of a 2-D filter, or one of a 1-D filter along either axis."""
+    (up_x, up_y), (down_x, down_y), (left, right, top, bottom) = up, down, padding
+    if f.ndim == 2:
+        return run(x, f, (up_x, up_y), (down_x, down_y), (left, right, top, bottom), flip_filter, gain)
+    x = run(x, f[None, :], (up_x, 1), (down_x, 1), (left, right, 0, 0), flip_filter, gain)
+    return run(x, f[:, None], (1, up_y), (1, down_y), (0, 0, top, bottom), flip_filter, 1.0)
+
+
+def _out_size(x: Tensor, size: Pair, up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> Pair:
+    """Rows and columns of the result of a filter of (width, height). Raises ValueError where there are none."""
+    left, right, top, bottom = padding
+    rows = (x.shape[2] * up[1] + top + bottom - size[1]) // down[1] + 1
+    columns = (x.shape[3] * up[0] + left + right - size[0]) // down[0] + 1
+    if rows < 1 or columns < 1:
+        raise ValueError(
+            f"a filter of {size[1]} x {size[0]} does not fit an image of {x.shape[2]} x {x.shape[3]} pixels: "
+            f"up={up}, padding={padding}"
+        )
+    return rows, columns
+
+
+def _kernel_pass(
+    x: Tensor, f: Tensor, up: Pair, down: Pair, padding: tuple[int, int, int, int], flip_filter: bool, gain: float
+) -> Tensor:
+    size = _out_size(x, filter_size(f), up, down, padding)
+    found = kernels.library(x.device)
+    if found is None or x.shape[0] * x.shape[1] * size[0] * size[1] > MAX_ELEMENTS:
+        return _plain_pass(x, f, up, down, padding, flip_filter, gain)
+    return found.upfirdn2d(x, f, up, down, padding, flip_filter, gain, size)
+
+
+def _plain_pass(
+    x: Tensor, f: Tensor, up: Pair, down: Pair, padding: tuple[int, int, int, int], flip_filter: bool, gain: float
+) -> Tensor:
+    """A 2-D filter, as a depthwise convolution."""
     channels = x.shape[1]
     rows, columns = f.shape
-    f = f.to(x.dtype)
+    f = (f * gain).to(x.dtype)
     left, right, top, bottom = padding
     (up_x, up_y), (down_x, down_y) = up, down
     if up == (1, 1):
@@ -164,7 +197,7 @@ def _filter_pass(
         return F.conv2d(x, kernel, stride=(down_y, down_x), padding=(inner_y, inner_x), groups=channels)
     if x.device.type == "cpu" and x.dtype.itemsize == 2:
         # Processors have no fast depthwise transposed convolution in these formats.
-        return _filter_pass(x.float(), f.float(), up, down, padding, flip_filter).to(x.dtype)
+        return _plain_pass(x.float(), f.float(), up, down, padding, flip_filter, 1.0).to(x.dtype)
     # A transposed convolution never sees the inserted zeros. Unpadded, it gives every output that touches a
     # pixel, so that the padding of the input becomes one of the output.
     kernel = (f.flip([0, 1]) if flip_filter else f).expand(channels, 1, rows, columns)

@@ -1,8 +1,9 @@
 """Interpolation in grids of features: planes, stacks of planes and volumes.
 
 Every look-up is a weighted sum of a few rows of a table of feature vectors. The rows are gathered and summed in
-one operation, so the features of single planes or corners never exist in memory. Gradients of first order reach
-the table and the points. Those of second order do not exist: the gradient penalty acts on pictures, not on fields.
+one operation, so the features of single planes or corners never exist in memory; GPUs have a kernel for the whole.
+Gradients of first order reach the table and the points. Those of second order do not exist: the gradient penalty acts
+on pictures, not on fields.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
+
+from torch_utils.ops.sample_grids import can_sample_grids, sample_grids
 
 PLANE_AXES = {
     "corrected": ((0, 1), (0, 2), (2, 1)),
@@ -89,6 +92,8 @@ def sample_planes(
     -1 and 1 are the outer borders of a plane, half a pixel beyond the first and last pixel centre; a plane is zero
     outside.
     """
+    if can_sample_grids(table, points):
+        return sample_grids(table, points, axes, (resolution, resolution))
     cell, fraction = grid_cells(((points.t() + 1) * resolution - 1) / 2, resolution)
     planes, stride = len(axes), len(axes) * (resolution + 2)
     corners = [cell[row] * stride + cell[column] * planes + plane for plane, (column, row) in enumerate(axes)]
