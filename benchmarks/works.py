@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from benchmarks.measure import Step, count_flop, peak_memory, time_step
+from torch_utils.ops import kernels
 from torch_utils.training_stats import Collector
 from training import precision
 from training.cameras.paths import strip_cameras
@@ -36,6 +37,7 @@ class Setup:
     device: str = "cpu"
     precision: Precision = "float32"
     threads: int = 2
+    kernels: bool = True
     warmup: int = 1
     repeats: int = 3
     batch: int = 1
@@ -78,9 +80,9 @@ def image_of_field(setup: Setup) -> dict[str, Step]:
 
 
 def views(setup: Setup) -> dict[str, Step]:
-    """8 views of one seed as gen_samples makes them, and what they are held against: 1 view, and 1 of a built scene."""
+    """8 views of one seed as gen_samples makes them, and what they are held against; half as many rays a side."""
     G = _generator(setup)
-    cameras, settings = strip_cameras(G.config.view, 8).to(setup.device), RenderSettings(setup.raw_resolution)
+    cameras, settings = strip_cameras(G.config.view, 8).to(setup.device), RenderSettings(setup.raw_resolution // 2)
     latents = G.mapping(torch.randn(1, G.z_dim, device=setup.device), cameras[:1])
     built = BuiltScene.build(G, latents)
 
@@ -170,6 +172,7 @@ def measure(name: str, setup: Setup, with_flop: bool = True) -> dict[str, dict[s
     torch.set_num_threads(setup.threads)
     torch.manual_seed(0)
     precision.use(setup.precision)
+    kernels.use(setup.kernels)
     device = torch.device(setup.device)
     results: dict[str, dict[str, float]] = {}
     for step_name, step in WORKS[name](setup).items():
