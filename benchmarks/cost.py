@@ -39,6 +39,7 @@ TRAINING_STEPS = ("generator_step", "discriminator_step", "r1_step")
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="float32", show_default=True)
 @click.option("--only", "names", type=click.Choice(list(WORKS)), multiple=True, help="A work; may be repeated.")
 @click.option("--threads", default=2, show_default=True, help="CPU threads.")
+@click.option("--kernels/--no-kernels", default=True, show_default=True, help="Our CUDA kernels, or plain torch.")
 @click.option("--repeats", default=3, show_default=True, help="Runs that count, after a warm-up.")
 @click.option("--unit-seconds", "unit", type=float, help="The unit, where it was measured by other means.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the results.")
@@ -49,13 +50,14 @@ def main(
     precision: Precision,
     names: tuple[str, ...],
     threads: int,
+    kernels: bool,
     repeats: int,
     unit: float | None,
     out: Path | None,
     compare: Path | None,
 ) -> None:
     """Measure the works and print a table."""
-    setup = Setup(system=system, device=device, precision=precision, threads=threads, repeats=repeats)
+    setup = Setup(system=system, device=device, precision=precision, threads=threads, kernels=kernels, repeats=repeats)
     old = json.loads(compare.read_text())["works"] if compare else {}
     results = facts(setup)
     click.echo(heading(bool(old)))
@@ -79,6 +81,7 @@ def facts(setup: Setup) -> dict[str, Any]:
         "torch": torch.__version__,
         "system": setup.system,
         "precision": setup.precision,
+        "kernels": setup.kernels,
         "operations_per_second": best_rate(device, dtype),
         "works": {},
     }

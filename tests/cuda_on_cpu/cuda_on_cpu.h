@@ -19,6 +19,8 @@ static thread_local Index blockIdx, threadIdx, gridDim;
 inline void atomicAdd(float* to, float value) { *to += value; }
 
 using cudaStream_t = void*;
+enum cudaError_t { cudaErrorInvalidValue = 1 };
+inline const char* cudaGetErrorString(cudaError_t number) { return number ? "invalid argument" : "no error"; }
 struct cudaLaunchConfig_t { Index gridDim, blockDim; cudaStream_t stream; };
 
 template <typename Job> int cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Job), const Job& job) {

@@ -29,7 +29,8 @@ def dense_layout(x: Tensor) -> torch.memory_format:
 class Kernels:
     """The kernels of one compiled library; tensors of a call share a device, and its current stream runs them.
 
-    Raises OSError where the file cannot be loaded. The calls raise RuntimeError with the number of a CUDA error.
+    Raises OSError where the file cannot be loaded. The calls raise RuntimeError with CUDA's words where a kernel
+    does not start.
     """
 
     def __init__(self, library: Path):
@@ -38,6 +39,8 @@ class Kernels:
         self._bias_act.argtypes = [*[_INT] * 3, *[_POINTER] * 5, *[_UNSIGNED] * 3, *[_FLOAT] * 3, _POINTER]
         self._upfirdn2d = found.gan3d_upfirdn2d
         self._upfirdn2d.argtypes = [_INT, *[_POINTER] * 3, *[_INT] * 15, _FLOAT, _POINTER]
+        self._error = found.gan3d_error
+        self._error.argtypes, self._error.restype = [_INT], ctypes.c_char_p
         self._sample_grids = found.gan3d_sample_grids
         self._sample_grids.argtypes = [_INT, *[_POINTER] * 6, _UNSIGNED, *[_INT] * 4, _POINTER, _POINTER]
 
@@ -59,7 +62,7 @@ class Kernels:
         at, b = at.contiguous(memory_format=layout), None if b is None else b.contiguous()
         gradients = [None if x is None else x.contiguous(memory_format=layout) for x in (first, second)]
         out = torch.empty_like(at)
-        _launch(
+        self._launch(
             self._bias_act,
             at,
             *(FORMATS[at.dtype], list(ACTIVATIONS).index(act), order),
@@ -86,7 +89,7 @@ class Kernels:
         n, channels, height, width = x.shape
         out = torch.empty((n, channels, *size), dtype=x.dtype, device=x.device, memory_format=layout)
         outer, inner = (n, channels) if layout == torch.channels_last else (n * channels, 1)
-        _launch(
+        self._launch(
             self._upfirdn2d,
             x,
             FORMATS[x.dtype],
@@ -131,7 +134,7 @@ class Kernels:
         inner = sizes[2] + 2 if len(sizes) == 3 else 1
         strides = [grids * inner, grids * inner * (sizes[0] + 2), 1][: len(sizes)]
         layout = [*sizes, *strides, inner, *axes]
-        _launch(
+        self._launch(
             self._sample_grids,
             table,
             FORMATS[table.dtype],
@@ -140,17 +143,16 @@ class Kernels:
             (ctypes.c_int * len(layout))(*layout),
         )
 
+    def _launch(self, function, x: Tensor, *arguments) -> None:
+        """Queues a kernel on the current stream of x's device; CPUs, for which tests compile the kernels, have none."""
+        if x.is_cuda:
+            with torch.cuda.device(x.device):
+                code = function(*arguments, torch.cuda.current_stream(x.device).cuda_stream)
+        else:
+            code = function(*arguments, None)
+        if code:
+            raise RuntimeError(f"{function.__name__} did not start: {self._error(code).decode()}")
+
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
-
-
-def _launch(function, x: Tensor, *arguments) -> None:
-    """Queues a kernel on the current stream of x's device; CPUs, for which tests compile the kernels, have none."""
-    if x.is_cuda:
-        with torch.cuda.device(x.device):
-            code = function(*arguments, torch.cuda.current_stream(x.device).cuda_stream)
-    else:
-        code = function(*arguments, None)
-    if code:
-        raise RuntimeError(f"{function.__name__} ended with CUDA error {code}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from dnnlib.files import cache_folder
 
 SOURCES = Path(__file__).parent / "csrc"
+INSTALLED = Path("/usr/local/cuda/bin/nvcc")
 LIBRARY = "gan3d_kernels.so"
 FLAGS = ("-std=c++17", "-O3", "-Xcompiler", "-fPIC")
 
@@ -35,7 +36,7 @@ def find_nvcc() -> Path:
     candidates = [Path(folder, "bin", "nvcc") for folder in folders]
     on_path = shutil.which("nvcc")
     candidates += [Path(on_path)] if on_path else []
-    candidates.append(Path("/usr/local/cuda/bin/nvcc"))
+    candidates.append(INSTALLED)
     for nvcc in candidates:
         if nvcc.exists():
             return nvcc
