@@ -18,6 +18,7 @@ from torch_utils.ops import building, kernels
 from torch_utils.ops.binding import Kernels
 from torch_utils.ops.building import BuildError, build, find_nvcc
 
+ROOT = Path(__file__).resolve().parents[2]
 NVCC = """#!/bin/sh
 [ "$1" = --version ] && { echo "release $RELEASE"; exit; }
 echo "$@" >> "$LOG"
@@ -83,7 +84,9 @@ from torch_utils.ops import building
 building.SOURCES = Path({str(building.SOURCES)!r})
 print(building.build("sm_90").read_text())
 """
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)
+    ]
     assert [process.communicate()[0].strip() for process in processes] == ["built"] * 3
     assert calls(toolkit) == len(list(building.SOURCES.glob("*.cu"))) + 1
 
@@ -213,5 +216,5 @@ from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 bias_act(upsample2d(torch.zeros(1, 1, 4, 4), setup_filter([1, 3, 3, 1])), act="lrelu")
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert (result.stdout, result.stderr) == ("", "")
