@@ -187,7 +187,7 @@ class Session:
             self.client.scene.set_background_image(fit_window(picture, aspect), format="jpeg", jpeg_quality=92)
             quality = "moving" if moving else "full"
             self.panel.status.content = (
-                f"{1 / max(seconds, 1e-6):.1f} pictures a second ({quality}), {self.viewer.scenes_built} scenes built"
+                f"{1 / max(seconds, 1e-6):.1f} pictures a second ({quality}), scenes built: {self.viewer.scenes_built}"
             )
         self.sharp = not moving
 
@@ -327,7 +327,8 @@ def main(networks: tuple[str, ...], runs: Path, host: str, port: int, device: st
             raise click.ClickException(f"--network={network}: {error}") from error
     server = viser.ViserServer(host=host, port=port, verbose=False)
     server.scene.set_up_direction("+y")
-    server.gui.configure_theme(control_layout="fixed", dark_mode=True, show_logo=False)
+    server.gui.configure_theme(dark_mode=True, show_logo=False)
+    server.gui.main_panel.dock_right()
 
     @server.on_client_connect
     def _(client: viser.ClientHandle) -> None:

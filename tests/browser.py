@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from websockets.sync.client import connect
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
+    "--disable-dev-shm-usage",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--no-first-run",
@@ -31,9 +33,13 @@ FLAGS = (
 )
 
 
+@cache
 def chromium() -> str | None:
-    """The browser's program, or None where there is none."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    """The browser's program, or None where there is none that starts."""
+    for program in filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        if subprocess.run([program, "--version"], capture_output=True, timeout=60).returncode == 0:
+            return program
+    return None
 
 
 class Browser:
@@ -111,12 +117,15 @@ class Browser:
         self._mouse("mouseReleased", position)
 
     def click_on(self, expression: str) -> None:
-        """Clicks in the middle of the element that a JavaScript expression gives."""
-        box = f"({expression}).getBoundingClientRect()"
-        rectangle = f"(() => {{ const r = {box}; return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
-        wait(lambda: self.evaluate(f"({expression}) != null"), 20)
-        x, y = self.evaluate(rectangle)
-        self.click((x, y))
+        """Clicks in the middle of the element that a JavaScript expression gives, once nothing covers it."""
+        place = f"""(() => {{
+            const element = {expression};
+            if (!element) return null;
+            const box = element.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
+            const top = document.elementFromPoint(x, y);
+            return box.width && top && (element.contains(top) || top.contains(element)) ? [x, y] : null;
+        }})()"""
+        self.click(tuple(wait(lambda: self.evaluate(place), 20)))
 
     def type(self, text: str) -> None:
         """Replaces the content of the focused input and leaves it."""

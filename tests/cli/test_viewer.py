@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -10,45 +11,48 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from tests.browser import Browser, chromium, wait
 from tests.tiny import generator
-from training import snapshot
+from training import media, snapshot
+from training.cameras.prior import frontal_camera
+from training.viewing import SceneChoice, ViewChoice, Viewer
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    pytest.importorskip("viser")
+    path = tmp_path / "network-snapshot-000001.pkl"
+    G = generator()
+    snapshot.save(path, G=G, D=None, G_ema=G)
+    return path
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    """A running viewer of a small network."""
-    pytest.importorskip("viser")
-    network = tmp_path / "network-snapshot-000001.pkl"
-    G = generator()
-    snapshot.save(network, G=G, D=None, G_ema=G)
-    port = free_port()
+def address(network: Path, tmp_path: Path) -> Iterator[str]:
+    """Where a running viewer of the network says that it is to be found."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [sys.executable, "visualizer.py", f"--network={network}", f"--port={port}", "--device=cpu"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    output = tmp_path / "output.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+
+    def found() -> re.Match | None:
+        assert process.poll() is None, output.read_text()
+        return re.search(r"Open (http://127\.0\.0\.1:\d+) ", output.read_text())
+
     try:
-        wait(lambda: _answers(port), 120)
-        yield f"http://127.0.0.1:{port}"
+        yield wait(found, 120)[1]
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    assert "Warning" not in output.read_text()
 
 
 def labelled(label: str) -> str:
@@ -64,48 +68,73 @@ def button(text: str) -> str:
     return f"{candidates}.find(e => e.textContent.trim() === '{text}')"
 
 
+def inner(picture: np.ndarray) -> np.ndarray:
+    """The part of a square picture that neither its frame nor a notice of the browser touches."""
+    side = len(picture)
+    return picture[side // 3 : -side // 8, side // 8 : -side // 8].astype(int)
+
+
 def canvas(browser: Browser) -> np.ndarray:
-    """The picture, without the panel at the right."""
-    return browser.screenshot()[:, :560].astype(int)
+    """The square in the middle of the window, which the picture fills."""
+    x, y, width, height = map(
+        round,
+        browser.evaluate(
+            "(() => { const r = document.querySelector('canvas').getBoundingClientRect();"
+            " return [r.x, r.y, r.width, r.height]; })()"
+        ),
+    )
+    side = min(width, height)
+    left, top = x + (width - side) // 2, y + (height - side) // 2
+    return browser.screenshot()[top : top + side, left : left + side]
 
 
-def settled(browser: Browser) -> np.ndarray:
-    """The picture once it no longer changes."""
-    pictures = [canvas(browser)]
+def shows(browser: Browser, expected: np.ndarray) -> bool:
+    """Whether the window shows a picture, give or take compression and interpolation."""
+    seen = canvas(browser)
+    difference = np.abs(inner(seen) - inner(media.resize(expected[None], len(seen))[0]))
+    return "(full)" in browser.text() and difference.mean() < 12
 
-    def still() -> bool:
-        pictures.append(canvas(browser))
-        return "full" in browser.text() and np.abs(pictures[-1] - pictures[-2]).max() <= 2
 
-    wait(still, 60)
-    return pictures[-1]
+def another(browser: Browser, before: np.ndarray) -> bool:
+    """Whether the window shows, at rest, another picture than before."""
+    first, second = inner(canvas(browser)), inner(canvas(browser))
+    still = first.shape == second.shape and np.abs(first - second).max() <= 2
+    return "(full)" in browser.text() and still and np.abs(second - before).mean() > 5
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine (apt-get install chromium)")
-def test_viewer_in_a_browser(address: str):
+def test_viewer_in_a_browser(address: str, network: Path):
+    viewer = Viewer(torch.device("cpu"))
+    front = frontal_camera(viewer.generator(str(network)).config.view, 1)
+
+    def picture(seed: float, layer: str) -> np.ndarray:
+        return viewer.picture(viewer.scene(SceneChoice(str(network), seed, seed)), front, ViewChoice(layer))
+
     with Browser(address) as browser:
-        wait(lambda: "pictures a second" in browser.text(), 90)
-        first = settled(browser)
-        assert first.std() > 5
-        assert "1 scenes built" in browser.text()
+        wait(lambda: "pictures a second" in browser.text(), 120)
+        wait(lambda: shows(browser, picture(0, "image")), 60)
+        assert "scenes built: 1" in browser.text()
 
-        browser.drag((200, 300), (300, 320))
-        turned = settled(browser)
-        assert np.abs(turned - first).mean() > 1
-        assert "1 scenes built" in browser.text()
+        before = inner(canvas(browser))
+        browser.drag((200, 300), (320, 320))
+        wait(lambda: another(browser, before), 60)
+        assert "scenes built: 1" in browser.text()
 
+        before = inner(canvas(browser))
         browser.click_on(button("View"))
         browser.click_on(labelled("Layer"))
         browser.click_on(button("depth"))
-        depth = settled(browser)
-        assert np.abs(depth - turned).mean() > 5
+        wait(lambda: another(browser, before), 60)
+        browser.click_on(button("Front"))
+        wait(lambda: shows(browser, picture(0, "depth")), 60)
 
         browser.click_on(button("Scene"))
         browser.click_on(labelled("Seed"))
         browser.type("3")
-        wait(lambda: "2 scenes built" in browser.text(), 60)
-        assert np.abs(settled(browser) - depth).mean() > 0.5
+        wait(lambda: shows(browser, picture(3, "depth")), 60)
+        assert "scenes built: 2" in browser.text()
+        assert not shows(browser, picture(0, "depth")), "seeds can be told apart"
         assert browser.errors == []
 
 
