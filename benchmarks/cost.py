@@ -4,7 +4,7 @@
     python -m benchmarks.cost --precision bfloat16 --only image
     python -m benchmarks.cost --device cuda --json new.json --compare old.json
 
-Each work runs in a process of its own. Times are medians after a warm-up run, in seconds and in units (`u`) of one
+Each work runs in a process of its own. Times are medians after two warm-up runs, in seconds and in units (`u`) of one
 fixed piece of work measured just before and after. The floor is the time of the work's convolutions and matrix
 products at the best rate that the device reached in this format.
 """
@@ -40,7 +40,7 @@ TRAINING_STEPS = ("generator_step", "discriminator_step", "r1_step")
 @click.option("--only", "names", type=click.Choice(list(WORKS)), multiple=True, help="A work; may be repeated.")
 @click.option("--threads", default=2, show_default=True, help="CPU threads.")
 @click.option("--kernels/--no-kernels", default=True, show_default=True, help="Our CUDA kernels, or plain torch.")
-@click.option("--repeats", default=3, show_default=True, help="Runs that count, after a warm-up.")
+@click.option("--repeats", default=3, show_default=True, help="Runs that count, after two that warm up.")
 @click.option("--unit-seconds", "unit", type=float, help="The unit, where it was measured by other means.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the results.")
 @click.option("--compare", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Results of before.")

@@ -38,7 +38,7 @@ class Setup:
     precision: Precision = "float32"
     threads: int = 2
     kernels: bool = True
-    warmup: int = 1
+    warmup: int = 2
     repeats: int = 3
     batch: int = 1
     raw_resolution: int = 128
@@ -167,19 +167,19 @@ WORKS: dict[str, Work] = {
 """By the name that `--only` takes."""
 
 
-def measure(name: str, setup: Setup, with_flop: bool = True) -> dict[str, dict[str, float]]:
+def measure(name: str, setup: Setup) -> dict[str, dict[str, float]]:
     """Times, memory and operations of the steps of a work, by name; memory is that of all of them so far."""
     torch.set_num_threads(setup.threads)
     torch.manual_seed(0)
     precision.use(setup.precision)
     kernels.use(setup.kernels)
     device = torch.device(setup.device)
-    results: dict[str, dict[str, float]] = {}
-    for step_name, step in WORKS[name](setup).items():
+    steps, results = WORKS[name](setup), {}
+    for step_name, step in steps.items():
         timing = time_step(step, device, setup.warmup, setup.repeats)
         results[step_name] = asdict(timing) | {"peak_bytes": peak_memory(device)}
-        if with_flop:
-            results[step_name]["flop"] = count_flop(step)
+    for step_name, step in steps.items():
+        results[step_name]["flop"] = count_flop(step)
     return results
 
 

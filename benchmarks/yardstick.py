@@ -7,6 +7,7 @@ Seconds do not carry from machine to machine, nor from a quiet minute to a busy 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure import time_step
+from torch_utils.memory import HUGE_PAGES
 
 
 def unit_seconds(device: torch.device, repeats: int = 9) -> float:
@@ -39,9 +41,11 @@ def unit_seconds(device: torch.device, repeats: int = 9) -> float:
 
 
 def measured_apart(device: str, threads: int) -> float:
-    """The unit in seconds, measured by a process of its own."""
+    """The unit in seconds, measured by a process of its own, which does not inherit the allocator's settings."""
     command = [sys.executable, "-m", "benchmarks.yardstick", "--device", device, "--threads", str(threads)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environment = {name: value for name, value in os.environ.items() if name != HUGE_PAGES}
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(result.stdout)
 
 
 def main() -> None:

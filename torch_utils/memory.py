@@ -9,6 +9,9 @@ import sys
 MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8
 """Numbers of glibc's settings in `mallopt`."""
 
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""Environment variable by which torch asks for huge pages."""
+
 
 def keep_freed_memory() -> None:
     """Lets this process keep the memory of freed tensors for its next ones. To be called before torch allocates much.
@@ -24,4 +27,4 @@ def keep_freed_memory() -> None:
         library.mallopt(MMAP_THRESHOLD, 2**31 - 1)
         library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
         library.mallopt(ARENA_MAX, 1)
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+        os.environ.setdefault(HUGE_PAGES, "1")
