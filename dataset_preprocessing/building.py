@@ -14,7 +14,7 @@ from typing import Any
 from PIL import ImageOps
 
 from dataset_preprocessing.cameras import LABEL_SIZE, mirror_label
-from dataset_preprocessing.parallel import ordered_map
+from dataset_preprocessing.parallel import threaded_map
 from dataset_preprocessing.pictures import (
     PictureOptions,
     crop_and_resize,
@@ -137,7 +137,7 @@ def _add_pictures(
     todo = [item for item in items if item.name in missing or item.name in masks_missing]
     make = partial(_make, source=source, options=options, resolution=resolution)
     left_out = []
-    for item, made in zip(todo, ordered_map(make, todo, workers, "pictures"), strict=True):
+    for item, made in zip(todo, threaded_map(make, todo, workers, "pictures"), strict=True):
         if isinstance(made, str):
             if not skip_broken:
                 raise ArchiveError(made)

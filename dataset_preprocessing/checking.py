@@ -14,7 +14,7 @@ import numpy as np
 from dataset_preprocessing.camera_checks import check_cameras
 from dataset_preprocessing.cameras import LABEL_SIZE
 from dataset_preprocessing.findings import Report
-from dataset_preprocessing.parallel import ordered_map
+from dataset_preprocessing.parallel import threaded_map
 from dataset_preprocessing.pictures import decode
 from training.archive import (
     LABEL_FILE,
@@ -68,7 +68,7 @@ def full_check(path: str, *, use_labels: bool = True, workers: int = 1) -> Repor
     todo = [name for name in report.images if name not in known]
     broken: list[tuple[str, str]] = []
     same: dict[bytes, list[str]] = defaultdict(list)
-    results = ordered_map(partial(_decode_and_hash, archive=archive), todo, workers, "checking")
+    results = threaded_map(partial(_decode_and_hash, archive=archive), todo, workers, "checking")
     for name, (fault, digest) in zip(todo, results, strict=True):
         if fault:
             broken.append((name, fault))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ Alpha = Literal["drop", "white", "black", "mask"]
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_COLORS = {"L": 0, "RGB": 2, "RGBA": 6}
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_WARNINGS = threading.Lock()
+"""Held while warnings are off, which is a state of the whole process."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def decode(data: bytes, where: str) -> Image.Image:
     Raises ArchiveError for what is no picture, is cut off or damaged, or has more pixels than anyone trains on.
     """
     try:
-        with warnings.catch_warnings():
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
         if image.width * image.height > MAX_PIXELS:
@@ -114,7 +117,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         levels = np.asarray(image.convert("I"), dtype=np.float64) / 257
         image = Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    return image.convert("RGBA" if transparent else "RGB")
+    mode = "RGBA" if transparent else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -152,12 +156,12 @@ def encode_png(image: Image.Image) -> bytes:
 
     Written here rather than by Pillow, which tries five filters on every row even when it does not compress.
     """
-    pixels = np.asarray(image)
-    height, width = pixels.shape[:2]
-    rows = np.zeros((height, 1 + pixels[0].size), dtype=np.uint8)  # the first byte of a row says: no filter
-    rows[:, 1:] = pixels.reshape(height, -1)
+    width, height = image.size
+    pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, -1)
+    rows = np.zeros((height, 1 + pixels.shape[1]), dtype=np.uint8)  # the first byte of a row says: no filter
+    rows[:, 1:] = pixels
     header = struct.pack(">2L5B", width, height, 8, _PNG_COLORS[image.mode], 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 0)), (b"IEND", b"")]
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 0)), (b"IEND", b"")]
     parts = [_PNG_START]
     for name, content in chunks:
         parts += [
