@@ -1,4 +1,4 @@
-"""Pictures per second that `dataset_tool.py convert` makes, with one process and with several.
+"""Pictures per second that `dataset_tool.py convert` makes, on one core and on several.
 
     python -m benchmarks.dataset_making
     python -m benchmarks.dataset_making --count 10000 --workers 2 --json new.json
@@ -108,7 +108,7 @@ def machine_seconds() -> float:
 @click.option("--count", default=1500, show_default=True, help="Pictures.")
 @click.option("--side", default=512, show_default=True, help="Their size, pixels.")
 @click.option("--resolution", default=512, show_default=True, help="Size of the pictures to make.")
-@click.option("--workers", "workers_list", multiple=True, type=int, help="Processes; may be repeated.  [1, all cores]")
+@click.option("--workers", "workers_list", multiple=True, type=int, help="Cores to work on; may be repeated.  [1, all]")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Where to work.  [a temporary one]")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the results.")
 def main(
@@ -133,7 +133,7 @@ def main(
             line["speed_up"] = results["conversions"][0]["seconds"] / cost["seconds"] if results["conversions"] else 1.0
             results["conversions"].append(line)
             click.echo(
-                f"{workers} processes: {line['pictures_per_second']:.0f} pictures/s, {line['cores']:.2f} cores "
+                f"{workers} workers: {line['pictures_per_second']:.0f} pictures/s, {line['cores']:.2f} cores "
                 f"(others {line['cores_of_others']:.2f}), "
                 f"{line['peak_bytes'] / 2**20:.0f} MiB, {line['speed_up']:.2f} times the first"
             )

@@ -25,7 +25,7 @@ from dataset_preprocessing.pictures import (
     upright,
 )
 from dataset_preprocessing.storage import Writer, open_writer, plan_hash, remaining
-from training.archive import LABEL_FILE, ArchiveError, Source, image_header
+from training.archive import LABEL_FILE, MAX_PIXELS, ArchiveError, Source, image_header
 
 Label = list[float] | int | None
 Angles = list[float] | None
@@ -117,6 +117,10 @@ def _common_resolution(source: Source, first: Item, options: PictureOptions) -> 
 
 def _size(source: Source, name: str) -> tuple[int, int]:
     header = image_header(source, name)
+    if header.width * header.height > MAX_PIXELS:
+        raise ArchiveError(
+            f"{source.path}: {name}: {header.width}x{header.height} pixels, over the limit of {MAX_PIXELS:,}; refused"
+        )
     return header.width, header.height
 
 

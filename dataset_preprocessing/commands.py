@@ -24,7 +24,7 @@ dest_option = click.option(
     "--dest", required=True, type=click.Path(path_type=Path), help="Zip (name ends in .zip) or folder to make."
 )
 workers_option = click.option(
-    "--workers", default=default_workers, type=click.IntRange(min=1), help="Processes [default: all cores]."
+    "--workers", default=default_workers, type=click.IntRange(min=1), help="Cores to work on [default: all]."
 )
 
 

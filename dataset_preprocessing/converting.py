@@ -50,11 +50,20 @@ def find_labels(source: Source) -> tuple[dict[str, Label], dict[str, Angles]]:
         pairs = parse_json(source.read(_VOLUMEGAN_LABELS), where)
         content = {"labels": [pair for pair in pairs if isinstance(pair, list)] if isinstance(pairs, list) else pairs}
     labels = label_entries(content, where)
+    for name, value in labels.items():
+        if not (value is None or isinstance(value, int) or _is_numbers(value)):
+            raise ArchiveError(
+                f"{where}: the label of {name} must be a list of numbers, the number of a class, or null"
+            )
     angles = label_entries({"labels": content.get("camera_angles")}, where)
     for name, value in angles.items():
-        if not (isinstance(value, list) and len(value) == 3 and all(isinstance(v, (int, float)) for v in value)):
+        if not (_is_numbers(value) and len(value) == 3):
             raise ArchiveError(f"{where}: `camera_angles` of {name} must be yaw, pitch and roll in radians")
     return labels, angles
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(number, (int, float)) for number in value)
 
 
 def by_name(entries: dict[str, Any], name: str) -> Any:

@@ -21,6 +21,7 @@ from dataset_preprocessing.extras import need
 from training.archive import (
     LABEL_FILE,
     MAX_ENTRY_BYTES,
+    MAX_UNPACKED_RATIO,
     ArchiveError,
     Source,
     check_name,
@@ -28,9 +29,6 @@ from training.archive import (
     open_archive,
     parse_json,
 )
-
-MAX_UNPACKED_RATIO = 50
-"""A compressed tar that unpacks to more than this multiple of its size is refused; pictures hardly shrink."""
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:

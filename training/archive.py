@@ -24,6 +24,9 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".t
 MAX_ENTRY_BYTES = 512 * 2**20
 """Larger entries are refused: no picture or label file of a training set comes near."""
 
+MAX_UNPACKED_RATIO = 50
+"""What unpacks to more than this multiple of its size, or of a mebibyte, is refused; pictures hardly shrink."""
+
 MAX_PIXELS = 64 * 2**20
 """Pictures of more pixels are refused unread."""
 
@@ -213,6 +216,8 @@ class ZipArchive:
         if info.file_size > MAX_ENTRY_BYTES or info.compress_size > MAX_ENTRY_BYTES:
             raise ArchiveError(f"{where} claims {info.file_size:,} bytes, over the limit of {MAX_ENTRY_BYTES:,}")
         deflated = info.compress_type == zipfile.ZIP_DEFLATED
+        if deflated and info.file_size > MAX_UNPACKED_RATIO * max(info.compress_size, 2**20):
+            raise ArchiveError(f"{where} unpacks to more than {MAX_UNPACKED_RATIO} times its size; refused")
         return _Entry(info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -281,6 +281,14 @@ def test_refusals(photos, posed, tmp_path):
             ["--source", write_zip(tmp_path / "big.zip", {"a.png": big.getvalue()}), "--resolution=64x64"],
             "over the limit",
         ),
+        (["--source", tmp_path / "big.zip"], "10000x10000 pixels, over the limit"),
+        (
+            [
+                "--source",
+                write_zip(tmp_path / "odd.zip", {**good_files(), "dataset.json": b'{"labels": [["a", 1e999]]}'}),
+            ],
+            "the label of a must be a list of numbers",
+        ),
         (["--source", bomb], "claims 2,147,483,648 bytes"),
         (
             ["--source", write_zip(tmp_path / "j.zip", {**good_files(), "dataset.json": b"[" * 10**5})],

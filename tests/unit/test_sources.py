@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -108,6 +109,13 @@ def test_tar_that_leads_outside_or_explodes(tmp_path, monkeypatch):
     bomb = write_tar(tmp_path / "bomb.tar.gz", {"zeros.png": bytes(5 * 2**20)}, "w:gz")
     with pytest.raises(ArchiveError, match="unpacks to more than 2 times"):
         open_source(bomb)
+
+
+def test_zip_that_explodes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("zeros.png", bytes(51 * 2**20))
+    with pytest.raises(ArchiveError, match=r"'zeros\.png' unpacks to more than 50 times its size"):
+        open_source(tmp_path / "bomb.zip")
 
 
 def test_links_in_tars_are_not_followed(tmp_path):
