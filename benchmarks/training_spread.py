@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,12 @@ LOSSES = ("Loss/G/loss", "Loss/D/loss", "Loss/r1_penalty")
 TICK_KIMG = "0.5"
 
 
-def train(data: str, arguments: list[str], variant: str, seed: int, folder: Path) -> tuple[Path, float]:
-    """The folder of a finished run, and the seconds that it took."""
+def train(data: str, arguments: list[str], variant: str, seed: int, folder: Path) -> Path:
+    """The folder of a finished run."""
     command = [sys.executable, "train.py", f"--outdir={folder}", f"--data={data}", f"--seed={seed}"]
     command += [f"--tick={TICK_KIMG}", "--snap=1000", "--metrics=none", *variant.split(), *arguments]
-    start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return next(path for path in folder.iterdir() if path.is_dir()), time.perf_counter() - start
+    return next(path for path in folder.iterdir() if path.is_dir())
 
 
 def curves(run: Path) -> dict[str, list[float]]:
@@ -58,11 +56,11 @@ def score(run: Path, metric: str) -> float:
 def observe(data: str, arguments: list[str], variant: str, seed: int, metric: str) -> dict[str, Any]:
     """What one run showed."""
     with tempfile.TemporaryDirectory() as folder:
-        run, seconds = train(data, arguments, variant, seed, Path(folder))
+        run = train(data, arguments, variant, seed, Path(folder))
         losses = curves(run)
         numbers = {name: statistics.fmean(values[len(values) // 2 :]) for name, values in losses.items()}
         numbers[metric] = score(run, metric)
-    return {"variant": variant, "seed": seed, "seconds": seconds, "numbers": numbers, "curves": losses}
+    return {"variant": variant, "seed": seed, "numbers": numbers, "curves": losses}
 
 
 def compared(runs: list[dict[str, Any]], first: str, other: str) -> dict[str, dict[str, float | bool]]:
@@ -97,7 +95,7 @@ def main(
         for variant in variants:
             runs.append(observe(data, list(arguments), variant, seed, metric))
             shown = ", ".join(f"{name} {value:.4g}" for name, value in runs[-1]["numbers"].items())
-            click.echo(f"{variant}, seed {seed}: {runs[-1]['seconds']:.0f} s, {shown}")
+            click.echo(f"{variant}, seed {seed}: {shown}")
     comparisons = {other: compared(runs, variants[0], other) for other in variants[1:]}
     for other, comparison in comparisons.items():
         for name, both in comparison.items():

@@ -14,7 +14,7 @@ from benchmarks.measure import count_flop
 from benchmarks.works import Setup
 
 RUNS = [
-    {"variant": variant, "seed": seed, "seconds": 1.0, "numbers": {"loss": loss, "score": score}, "curves": {}}
+    {"variant": variant, "seed": seed, "numbers": {"loss": loss, "score": score}, "curves": {}}
     for variant, seed, loss, score in (("a", 0, 1.0, 5.0), ("a", 1, 3.0, 5.2), ("b", 0, 4.0, 8.0), ("b", 1, 4.5, 8.1))
 ]
 
