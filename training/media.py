@@ -84,7 +84,7 @@ def stretch(values: Float[Tensor, "n 1 height width"], limits: tuple[float, floa
 
 def colorize(values: Float[Tensor, "n 1 height width"]) -> UInt8[ndarray, "n height width 3"]:
     """8-bit pictures of values in [-1, 1] in colours whose brightness grows with the value."""
-    position = (values[:, 0].detach().float().cpu().numpy().clip(-1, 1) + 1) / 2
+    position = (values[:, 0].detach().float().nan_to_num().cpu().numpy().clip(-1, 1) + 1) / 2
     anchors = np.linspace(0, 1, len(VIRIDIS))
     channels = [np.interp(position, anchors, VIRIDIS[:, channel]) for channel in range(3)]
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
