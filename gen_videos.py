@@ -85,12 +85,17 @@ def save_trajectory(film: Path, cameras: Camera) -> None:
 def seed_pairs(
     seeds: Sequence[int], background_seeds: Sequence[int] | None, shuffle_seed: int | None
 ) -> list[tuple[int, int]]:
-    """Seeds of scenes and of their surroundings, which repeat where they are fewer."""
+    """Seeds of scenes and of their surroundings; the shorter list repeats."""
     behind = seeds if background_seeds is None else background_seeds
-    pairs = [(seed, behind[index % len(behind)]) for index, seed in enumerate(seeds)]
+    pairs = [(seeds[index % len(seeds)], behind[index % len(behind)]) for index in range(max(len(seeds), len(behind)))]
     if shuffle_seed is not None:
         np.random.RandomState(shuffle_seed).shuffle(pairs)
     return [(int(seed), int(surroundings)) for seed, surroundings in pairs]
+
+
+def take_name(seed: int, behind: int, background_seeds: Sequence[int] | None) -> str:
+    """Name of the film of one seed: the published one, unless its surroundings were chosen apart."""
+    return str(seed) if background_seeds is None else f"{seed}-on{behind}"
 
 
 def save_film(path: Path, reel: Reel, fps: int, plan: dict, keep_frames: bool) -> None:
@@ -195,8 +200,9 @@ def main(
     python gen_videos.py --network=network-snapshot-000100.pkl --seeds=0 --layers=image,depth,mesh --outdir=out
     """  # noqa: D301
     cells, motion = grid[0] * grid[1], Motion(CURVES[curve], move != "background", move != "foreground")
-    if interpolate and num_keyframes is None and len(seeds) % cells:
-        raise click.ClickException(f"--seeds: {len(seeds)} seeds do not fill {cells} cells; give --num-keyframes")
+    pairs = seed_pairs(seeds, bg_seeds, shuffle_seed)
+    if interpolate and num_keyframes is None and len(pairs) % cells:
+        raise click.ClickException(f"--seeds: {len(pairs)} seeds do not fill {cells} cells; give --num-keyframes")
     if "alpha" in layers and suffix == "mp4" and len(layers) == 1:
         raise click.ClickException("--format=mp4 has no transparency; use --format=webm or --format=png")
     generator, file = load_snapshot(network, pick_device(device))
@@ -211,8 +217,7 @@ def main(
         z = seeds_to_z(generator, [a for a, _ in pairs], [b for _, b in pairs])
         return truncation.styles(generator, z, conditioning)
 
-    pairs = seed_pairs(seeds, bg_seeds, shuffle_seed)
-    takes = [("interpolation", pairs)] if interpolate else [(str(seed), [(seed, behind)]) for seed, behind in pairs]
+    takes = [("interpolation", pairs)] if interpolate else [(take_name(*pair, bg_seeds), [pair]) for pair in pairs]
     outdir.mkdir(parents=True, exist_ok=True)
     for name, chosen in takes:
         keys = (num_keyframes or len(chosen) // cells) if interpolate else 1
@@ -235,11 +240,14 @@ def main(
             "shape": asdict(shape),
             "cameras": label_list(cameras),
         }
-        save_film(film, reel, fps, plan, keep_frames)
-        write_text(film.with_suffix(".json"), json.dumps(plan | {"fps": fps, "file": film.name}, indent=1) + "\n")
-        if with_shapes:
-            save_frame_shapes(outdir / f"{name}_{chosen[0][0]}_{chosen[-1][0]}", reel, shape)
-            save_trajectory(film, cameras)
+        try:
+            save_film(film, reel, fps, plan, keep_frames)
+            write_text(film.with_suffix(".json"), json.dumps(plan | {"fps": fps, "file": film.name}, indent=1) + "\n")
+            if with_shapes:
+                save_frame_shapes(outdir / f"{name}_{chosen[0][0]}_{chosen[-1][0]}", reel, shape)
+                save_trajectory(film, cameras)
+        except ValueError as error:
+            raise click.ClickException(f"{film.name}: {error}") from error
         click.echo(f"{len(reel)} frames: {film}")
 
 

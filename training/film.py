@@ -32,9 +32,13 @@ class Encoding:
     container_options: dict[str, str]
 
 
+# Equal frames give equal bytes: x264's macroblock tree reads what it has not written in pictures narrower than 128
+# pixels, and webm files carry a random number unless they are to be exact.
+X264_OPTIONS = {"crf": "12", "preset": "slow", "x264-params": "mbtree=0"}
+
 ENCODINGS: dict[str, Encoding] = {
-    ".mp4": Encoding("libx264", "yuv420p", "mp4", {"crf": "12", "preset": "slow"}, {"movflags": "+faststart"}),
-    ".webm": Encoding("libvpx-vp9", "yuva420p", "webm", {"crf": "16", "b": "0"}, {}),
+    ".mp4": Encoding("libx264", "yuv420p", "mp4", X264_OPTIONS, {"movflags": "+faststart"}),
+    ".webm": Encoding("libvpx-vp9", "yuva420p", "webm", {"crf": "16", "b": "0"}, {"fflags": "+bitexact"}),
 }
 """.mp4: H.264 that every player opens. .webm: VP9 that keeps transparency."""
 

@@ -88,6 +88,23 @@ def test_seeds_are_shuffled_and_repeated(network, tmp_path):
     assert len(decode(tmp_path / "interpolation.mp4")[1]) == 4
 
 
+def test_one_seed_in_front_of_several_surroundings(network, tmp_path):
+    options = ("--bg-seeds=1-3", "--format=png")
+    assert run(network, tmp_path, *options, "--move=background", "--path=line", "--yaw=0", seeds="0").exit_code == 0
+    assert json.loads((tmp_path / "interpolation.json").read_text())["seeds"] == [[0, 1], [0, 2], [0, 3]]
+    frames = [path.read_bytes() for path in sorted((tmp_path / "interpolation.frames").glob("*.png"))]
+    assert len(set(frames)) == len(frames) == 9
+    assert run(network, tmp_path, *options, "--interpolate=False", seeds="0").exit_code == 0
+    assert {path.name for path in tmp_path.glob("0-on*.frames")} == {f"0-on{behind}.frames" for behind in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("options", [("--shapes=True",), ("--layers=mesh", "--num-keyframes=1")])
+def test_frames_without_surface_are_named(network, tmp_path, options):
+    result = run(network, tmp_path, *options, "--shape-res=16", "--shape-level=100000")
+    assert result.exit_code == 1
+    assert "interpolation.mp4: level 100000 gives no surface: the densities lie between" in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
