@@ -176,7 +176,8 @@ class Session:
                 picture = self._picture(moving)
                 seconds = time.monotonic() - start
                 self._show_activations()
-        except (OSError, SnapshotError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            # Among them broken snapshots and a device that is out of memory: the window stays open.
             self.panel.status.content = f"**{error}**"
             self.sharp = True
             return

@@ -178,6 +178,13 @@ def test_center_jitter_repeats_and_uniform_jitter_does_not():
     assert not torch.equal(look("uniform").depths, look("uniform").depths)
 
 
+@pytest.mark.parametrize("multiplier", [0.01, 0.25])
+def test_a_small_multiplier_leaves_enough_samples_for_a_picture(multiplier):
+    march = render(KnownField(cloud), rays_from(), CONFIG, RenderSettings(4, samples_multiplier=multiplier), 1.0)
+    assert march.depths.shape[-1] >= 4
+    assert march.features.isfinite().all()
+
+
 def test_samples_multiplier():
     march = render(KnownField(cloud), rays_from(), CONFIG, RenderSettings(4, samples_multiplier=1.5), 1.0)
     assert march.fine_depths.shape[-1] == 18

@@ -22,6 +22,9 @@ from training.rendering.sampling import (
 )
 from training.types import FieldSamples, Layer, RayMarch, Rays, RenderSettings
 
+FEWEST_SAMPLES = 4
+"""Coarse samples of a ray: fewer leave no intervals to place fine ones in."""
+
 
 @runtime_checkable
 class PointField(Protocol):
@@ -51,8 +54,10 @@ class RendererConfig:
     def check(self) -> None:
         """Raises ValueError where the fields do not go together."""
         start, end, samples = self.ray_start, self.ray_end, self.depth_resolution
-        if samples < 4 or self.depth_resolution_importance < 0:
-            raise ValueError("a ray needs at least 4 coarse samples (depth_resolution); the fine ones may be 0")
+        if samples < FEWEST_SAMPLES or self.depth_resolution_importance < 0:
+            raise ValueError(
+                f"a ray needs at least {FEWEST_SAMPLES} coarse samples (depth_resolution); the fine ones may be 0"
+            )
         if isinstance(start, str) or isinstance(end, str):
             if start != end or self.disparity:
                 raise ValueError(
@@ -94,7 +99,7 @@ def coarse_depths(
 ) -> Float[Tensor, "n rays samples"]:
     """Depths of the coarse samples."""
     n, count, _ = rays.origins.shape
-    samples = round(config.depth_resolution * settings.samples_multiplier)
+    samples = max(round(config.depth_resolution * settings.samples_multiplier), FEWEST_SAMPLES)
     draws = uniform_draws((n, count, samples), settings.jitter, rays.origins.device)
     if isinstance(config.ray_start, str) or isinstance(config.ray_end, str):
         limits = published_box_limits if config.depth_limits == "batch" else box_limits
