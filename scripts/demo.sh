@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job from end to end, each step a public command: render a posed data set, train BallGAN on it, sample,
-# export a shape, score the snapshot. Usage: [DEMO_MINUTES=6] scripts/demo.sh PYTHON FOLDER
+# export a shape, score the snapshot. Usage: [DEMO_MINUTES=7] scripts/demo.sh PYTHON FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1
@@ -14,7 +14,7 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     scored=kid5k_full_lite,fid5k_full_lite
 else
     # A fraction of the published size, widths and rays: what two CPU cores can train in minutes.
-    resolution=32 minutes=${DEMO_MINUTES:-6} size=(--device=cpu --kimg=1000 --batch=8 --gpus=2 --tick=1 --snap=100
+    resolution=32 minutes=${DEMO_MINUTES:-7} size=(--device=cpu --kimg=1000 --batch=8 --gpus=2 --tick=1 --snap=100
         --cbase=1024 --cmax=64 --neural_rendering_resolution_initial=16
         --blur_fade_kimg=4 --set schedule.blur_sigma=5
         --hidden_size=32 --n_blocks=3 --z_bg_dim=64 --w_bg_dim=64 --bg_mapping=2

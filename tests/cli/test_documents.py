@@ -90,7 +90,8 @@ def test_options_exist(document: str, line: str):
     while isinstance(command, click.Group):
         command = command.commands[arguments.pop(0)]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    for argument in arguments:
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest is another command's
+    for argument in own:
         if argument.startswith("-"):
             assert argument.split("=")[0] in known | {"--help"}, f"{document}: {line}"
 
