@@ -6,6 +6,7 @@ Serves as the backbone of planes and, block by block, as super-resolution.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,9 @@ from training.precision import enter_block
 from training.types import NoiseMode
 
 OutputInit = Literal["normal", "kaiming"]
+
+LARGE_ACTIVATIONS = 2**24
+"""Numbers in the activations of a batch above which memory counts for more than the overhead of many small calls."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,11 @@ class SynthesisBlock(nn.Module):
         self.torgb = OutputLayer(out_channels, img_channels, w_dim, conv_clamp=conv_clamp, init=output_init)
 
     @property
+    def activations(self) -> int:
+        """Numbers in one sample's activations."""
+        return self.conv1.bias.numel() * self.resolution**2
+
+    @property
     def num_convs(self) -> int:
         """Convolutions of the block, each with a style row of its own; the output reads the row after them."""
         return 1 if hasattr(self, "const") else 2
@@ -192,13 +201,16 @@ class SynthesisBlock(nn.Module):
         return x, output if image is None else output.add_(image)
 
 
-def runs_one_by_one(ws: Float[Tensor, "n rows w_dim"]) -> bool:
+def runs_one_by_one(ws: Float[Tensor, "n rows w_dim"], blocks: Iterable[SynthesisBlock]) -> bool:
     """Whether a batch is better synthesized sample by sample.
 
     A sample alone carries its styles in the weights, so that its activations need not be scaled, nor kept in several
-    versions for the backward pass. On CPUs that saves half the memory; GPUs want all the work at once.
+    versions for the backward pass. On CPUs that halves the memory of large networks; small ones, and GPUs, are faster
+    with all the work at once.
     """
-    return len(ws) > 1 and not ws.is_cuda
+    if len(ws) == 1 or ws.is_cuda:
+        return False
+    return len(ws) * max(block.activations for block in blocks) > LARGE_ACTIVATIONS
 
 
 class SynthesisNetwork(nn.Module):
@@ -225,13 +237,13 @@ class SynthesisNetwork(nn.Module):
         self, ws: Float[Tensor, "n num_ws w_dim"], noise_mode: NoiseMode = "random"
     ) -> Float[Tensor, "n img_channels resolution resolution"]:
         """Output of the last block; the row of a block's output is also that of the next block's first convolution."""
-        if runs_one_by_one(ws):
+        blocks: list[SynthesisBlock] = [getattr(self, name) for name in self.block_names]
+        if runs_one_by_one(ws, blocks):
             return torch.cat([self(ws[rows], noise_mode) for rows in random.one_by_one(len(ws))])
         x: Tensor | None = None
         image: Tensor | None = None
         row = 0
-        for name in self.block_names:
-            block = getattr(self, name)
+        for block in blocks:
             x, image = block(x, image, ws[:, row : row + block.num_convs + 1], noise_mode)
             row += block.num_convs
         assert image is not None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from training import synthesis
 from training.layers import EqualizedLinear
 from training.upsampling import IdentityConfig, SuperresolutionConfig
 from training.upsampling.superresolution import LAYOUTS, Module, Superresolution, module_for
@@ -49,6 +50,16 @@ def test_picture_sizes_choose_their_module():
     for size in (16, 48, 1024):
         with pytest.raises(ValueError, match=f"resolution {size} has no super-resolution module; choose 32, 64, 128,"):
             module_for(size)
+
+
+def test_large_batches_are_enlarged_sample_by_sample_with_the_same_result(monkeypatch):
+    upsampler, features, ws = build(), torch.randn(3, FEATURES, 8, 8), torch.randn(3, 7, W_DIM)
+    at_once = upsampler(features, ws)
+    monkeypatch.setattr(synthesis, "LARGE_ACTIVATIONS", 0)
+    sizes: list[int] = []
+    upsampler.block0.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    torch.testing.assert_close(upsampler(features, ws), at_once, rtol=1e-4, atol=1e-5)
+    assert sizes == [1, 1, 1]
 
 
 @pytest.mark.parametrize("module", list(LAYOUTS))

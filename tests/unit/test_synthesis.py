@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from torch_utils import random
 from torch_utils.ops.upfirdn2d import upsample2d
+from training import synthesis
 from training.layers import EqualizedLinear, modulated_conv2d
 from training.synthesis import BackboneConfig, OutputLayer, SynthesisBlock, SynthesisLayer, SynthesisNetwork
 
@@ -180,6 +182,35 @@ def test_samples_do_not_touch_each_other():
     together = network(ws, "const")
     for i in range(3):
         torch.testing.assert_close(network(ws[i : i + 1], "const"), together[i : i + 1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("noise_mode", ["const", "random"])
+def test_large_batches_are_synthesized_sample_by_sample_with_the_same_result(noise_mode, monkeypatch):
+    torch.manual_seed(0)
+    network = SynthesisNetwork(TINY, W_DIM, 3).double()
+    for name, parameter in network.named_parameters():
+        if name.endswith("noise_strength"):
+            nn.init.ones_(parameter)
+    ws, keys = (
+        torch.randn(3, network.num_ws, W_DIM, dtype=torch.float64),
+        random.sample_keys(("test",), torch.arange(3)),
+    )
+    sizes = []
+    network.b4.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[2])))
+
+    def run() -> list[Tensor]:
+        with random.per_sample(keys):
+            planes = network(ws, noise_mode)
+        return [planes, *torch.autograd.grad(planes.square().sum(), [*network.parameters()])]
+
+    at_once = run()
+    largest = 3 * max(TINY.channels(r) * r**2 for r in TINY.resolutions)
+    monkeypatch.setattr(synthesis, "LARGE_ACTIVATIONS", largest)
+    run()
+    monkeypatch.setattr(synthesis, "LARGE_ACTIVATIONS", largest - 1)
+    one_by_one = run()
+    assert sizes == [3, 3, 1, 1, 1]
+    torch.testing.assert_close(one_by_one, at_once, rtol=1e-5, atol=1e-7)
 
 
 def test_state_has_the_published_names():
