@@ -191,10 +191,8 @@ def test_large_batches_are_synthesized_sample_by_sample_with_the_same_result(noi
     for name, parameter in network.named_parameters():
         if name.endswith("noise_strength"):
             nn.init.ones_(parameter)
-    ws, keys = (
-        torch.randn(3, network.num_ws, W_DIM, dtype=torch.float64),
-        random.sample_keys(("test",), torch.arange(3)),
-    )
+    ws = torch.randn(3, network.num_ws, W_DIM, dtype=torch.float64)
+    keys = random.sample_keys(("test",), torch.arange(3))
     sizes = []
     network.b4.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[2])))
 
