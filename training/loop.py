@@ -132,14 +132,15 @@ class Run:
         """Takes over the networks of a snapshot; where the run goes on, everything else too."""
         goes_on = start.kind == "continue"
         networks = self._networks()
-        if not goes_on:
+        if not (goes_on and self.trainer.adapts):  # a fixed probability is what the configuration says
             networks.pop("augment_pipe", None)
         for text in resume.copy_networks(resume.load_trained(source), networks, exact=goes_on):
             distributed.print_main(f"Not taken from {source}: {text}")
         if goes_on:
             state = resume.load_state(start.state_path, {"G": self.networks.G, "D": self.networks.D})
             for name, optimizer in self.trainer.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][name])
+                moments = state["optimizers"][name]["state"]  # rates and betas may have changed
+                optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
             self.batches.load_state_dict(state["batches"])
             if distributed.is_main():
                 self.trainer.signs.add_totals(state["signs"])

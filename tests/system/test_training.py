@@ -190,6 +190,16 @@ def test_a_path_goes_on_unless_something_else_is_learned(command, tmp_path):
     assert json.loads((stage / "training_options.json").read_text())["schedule"]["blur_sigma"] == 0
 
 
+def test_what_is_changed_for_the_rest_of_a_run_takes_effect(command):
+    folder = finish(*command, "--kimg=0.004", "--aug=fixed", "--p=0.2")
+    before = weights(folder)
+    options = ("--dlr=1e-30", "--aug=fixed", "--p=0.7", "--resume=latest")
+    assert finish(*command, "--kimg=0.008", *options) == folder
+    after = weights(folder)
+    torch.testing.assert_close(after["D"], before["D"], rtol=0, atol=1e-20)
+    assert float(after["augment_pipe"]["p"]) == pytest.approx(0.7)
+
+
 def test_a_run_of_other_networks_does_not_go_on(command):
     folder = finish(*command, "--kimg=0.004")
     result = run_train(*command, "--kimg=0.008", "--resume=latest", "--cmax=4")
