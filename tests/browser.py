@@ -70,7 +70,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=120)
         self._profile.cleanup()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Browser:
             const top = document.elementFromPoint(x, y);
             return box.width && top && (element.contains(top) || top.contains(element)) ? [x, y] : null;
         }})()"""
-        self.click(tuple(wait(lambda: self.evaluate(place), 20)))
+        self.click(tuple(wait(lambda: self.evaluate(place), 120)))
 
     def type(self, text: str) -> None:
         """Replaces the content of the focused input and leaves it."""

@@ -51,7 +51,7 @@ def address(network: Path, tmp_path: Path) -> Iterator[str]:
         yield wait(found, 120)[1]
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=120)
     assert "Warning" not in output.read_text()
 
 

@@ -284,7 +284,7 @@ def test_an_interrupt_ends_with_a_snapshot(command, tmp_path, gpus):
             break
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "Stopped at" in output
     folder = folder_of(tmp_path / "runs")
@@ -297,11 +297,11 @@ def test_torchrun(command, tmp_path):
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [*start, "train.py", *command, "--kimg=0.004", "--mbstd-group=2"]
-    wrong = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, env=environment, timeout=120)
+    wrong = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, env=environment, timeout=300)
     assert "--gpus=1, but torchrun has started 2 processes" in wrong.stdout + wrong.stderr
     assert not (tmp_path / "runs").exists()
     right = subprocess.run(
-        [*arguments, "--gpus=2"], cwd=REPOSITORY, capture_output=True, text=True, env=environment, timeout=120
+        [*arguments, "--gpus=2"], cwd=REPOSITORY, capture_output=True, text=True, env=environment, timeout=300
     )
     assert right.returncode == 0, right.stdout + right.stderr
     assert right.stdout.count("Done: 0.004 kimg") == 1
