@@ -277,9 +277,7 @@ def run(job: Job, processes: int) -> bool:
     else:
         for network in job.networks:  # what can be refused is refused here, in one sentence of one process
             evaluation_of(network, job, torch.device("cpu"))
-        workers = distributed.spawn(score, processes, job, failures)
-        while not workers.join():
-            pass
+        distributed.run_processes(score, processes, job, failures)
     return not failures.any()
 
 

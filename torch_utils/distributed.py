@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -48,7 +47,7 @@ def started_by_torchrun() -> bool:
 def join(process_rank: int, processes: int, device: str, address: str | None = None) -> torch.device:
     """Joins the group of processes and returns the device of this one; a process alone needs no group.
 
-    address: where the processes meet ("tcp://..."); None reads it from the environment, as torchrun sets it.
+    address: "host:port" of the store where they meet; None reads it from the environment, as torchrun sets it.
     Uses NCCL between GPUs and gloo between CPUs.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", process_rank))
@@ -56,12 +55,12 @@ def join(process_rank: int, processes: int, device: str, address: str | None = N
     if target.type == "cuda":
         torch.cuda.set_device(target)
     if processes > 1:
-        dist.init_process_group(
-            "cuda:nccl,cpu:gloo" if target.type == "cuda" else "gloo",
-            init_method=address or "env://",
-            rank=process_rank,
-            world_size=processes,
-        )
+        store = None
+        if address is not None:
+            host, _, port = address.rpartition(":")
+            store = dist.TCPStore(host, int(port), is_master=False)
+        backend = "cuda:nccl,cpu:gloo" if target.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=process_rank, world_size=processes)
     return target
 
 
@@ -71,17 +70,15 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def free_address() -> str:
-    """A free port of this machine where processes can meet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+def run_processes(function: Callable[..., None], processes: int, *args: Any) -> None:
+    """Runs `function(rank, processes, address, *args)` in new processes until all of them have ended.
 
-
-def spawn(function: Callable[..., None], processes: int, *args: Any) -> torch.multiprocessing.ProcessContext:
-    """Starts `function(rank, processes, address, *args)` in new processes; `join` of the result waits for them."""
-    arguments = (function, processes, free_address(), *args)
-    return torch.multiprocessing.spawn(_run_and_end, arguments, nprocs=processes, join=False)
+    They meet at a store of this process, which has its port before they start: one that was free then could be taken
+    when they are up. Raises torch's ProcessException where one fails; the others are ended.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    arguments = (function, processes, f"{store.host}:{store.port}", *args)
+    torch.multiprocessing.spawn(_run_and_end, arguments, nprocs=processes)
 
 
 def _run_and_end(rank: int, function: Callable[..., None], *args: Any) -> None:

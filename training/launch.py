@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -31,7 +32,8 @@ def launch(plan: Plan) -> None:
     elif processes == 1:
         run_process(0, 1, None, plan)
     else:
-        _wait(distributed.spawn(run_process, processes, plan))
+        with _handling(_pass_on):
+            distributed.run_processes(run_process, processes, plan)
 
 
 def run_process(rank: int, processes: int, address: str | None, plan: Plan) -> None:
@@ -64,16 +66,10 @@ def run_process(rank: int, processes: int, address: str | None, plan: Plan) -> N
         Run(plan, folder, device, lambda: bool(asked)).train()
 
 
-def _wait(context: torch.multiprocessing.ProcessContext) -> None:
-    """Waits for the processes, and passes on to them requests to stop."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for pid in context.pids():
-            os.kill(pid, signal.SIGTERM)
-
-    with _handling(pass_on):
-        while not context.join():
-            pass
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    """Passes a request to stop on to the processes of the run."""
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def work(rank: int, processes: int, address: str, folder: str) -> None:
 
 
 def test_two_processes_agree(tmp_path):
-    distributed.spawn(work, 2, str(tmp_path)).join()
+    distributed.run_processes(work, 2, str(tmp_path))
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(found["gradients"][0], torch.full([2, 3], 1.5))

@@ -132,7 +132,7 @@ def score_in_process(rank: int, processes: int, address: str, data: DataConfig, 
 
 def test_two_processes_give_the_numbers_of_one(data: DataConfig, detectors: dict, tmp_path: Path, own_cache) -> None:
     out = tmp_path / "two.json"
-    distributed.spawn(score_in_process, 2, data, detectors, out).join()
+    distributed.run_processes(score_in_process, 2, data, detectors, out)
     records = json.loads(out.read_text())
     assert records[0]["num_gpus"] == 2
     for entry in (own_cache / "features").iterdir():
