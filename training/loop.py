@@ -161,7 +161,7 @@ class Run:
                 stopped = distributed.any_process(self.stop_asked())
                 due = self.progress.images >= span.images + self.config.run.tick * 1000
                 if due or done or stopped or self.progress.iteration == 1:
-                    self._tick(span.end(self.progress), final=done or stopped)
+                    self._tick(span.end(self.progress), final=done or stopped, measures=not stopped)
                     span = span.following(self.progress)
                 elif span.is_silent():
                     self._show_life(span)
@@ -214,8 +214,8 @@ class Run:
 
     # Ticks
 
-    def _tick(self, span: Span, final: bool) -> None:
-        """Shows and writes statistics; every `snap` ticks pictures, a snapshot and metrics."""
+    def _tick(self, span: Span, final: bool, measures: bool) -> None:
+        """Shows and writes statistics; every `snap` ticks and at the end pictures, a snapshot and metrics."""
         progress = self.progress
         statistics, phases = self.trainer.statistics.read(), self.trainer.clock.read()
         values = {**self._values(span), **{f"Timing/{name}": seconds for name, seconds in phases.items()}}
@@ -228,7 +228,7 @@ class Run:
                     self.folder, int(progress.kimg), self.G_ema, self.grid, min(self.batch_gpu, PICTURE_BATCH)
                 )
             path = self._save()
-            if progress.iteration > 1:
+            if measures and progress.iteration > 1:
                 self._measure(path)
         if distributed.is_main():
             self.writer.write(statistics, values, progress.images)
@@ -271,6 +271,14 @@ class Run:
         if distributed.is_main():
             progress = self.progress
             facts = {"kimg": progress.kimg, "images": progress.images, "images_before": progress.images_before}
+            state = {
+                "progress": asdict(progress) | {"tick": progress.tick + 1},
+                "optimizers": {name: optimizer.state_dict() for name, optimizer in self.trainer.optimizers.items()},
+                "batches": self.batches.state_dict(),
+                "signs": signs,
+            }
+            # In this order, so that a run which is killed in between has no last snapshot that it cannot go on from.
+            snapshot.save_training_state(snapshot.training_state_path(path), state)
             snapshot.save(
                 path,
                 G=self.networks.G,
@@ -280,13 +288,6 @@ class Run:
                 training_set_kwargs=to_dict(self.config.data),
                 facts={**facts, "system": self.plan.model, "cfg": self.plan.cfg},
             )
-            state = {
-                "progress": asdict(progress) | {"tick": progress.tick + 1},
-                "optimizers": {name: optimizer.state_dict() for name, optimizer in self.trainer.optimizers.items()},
-                "batches": self.batches.state_dict(),
-                "signs": signs,
-            }
-            snapshot.save_training_state(snapshot.training_state_path(path), state)
             print(f"Saved {path.name} ({format_bytes(path.stat().st_size)})")
         return path
 

@@ -200,6 +200,16 @@ def test_what_is_changed_for_the_rest_of_a_run_takes_effect(command):
     assert float(after["augment_pipe"]["p"]) == pytest.approx(0.7)
 
 
+def test_a_snapshot_never_stands_without_its_training_state(command, monkeypatch):
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(snapshot, "save", killed)
+    run_train(*command, "--kimg=0.004")
+    outdir = Path(command[0].partition("=")[2])
+    assert [path.name for path in folder_of(outdir).glob("*-000000.*")] == ["training-state-000000.pt"]
+
+
 def test_a_run_of_other_networks_does_not_go_on(command):
     folder = finish(*command, "--kimg=0.004")
     result = run_train(*command, "--kimg=0.008", "--resume=latest", "--cmax=4")
@@ -274,7 +284,8 @@ def test_two_processes_train_as_one(command, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("gpus", [1, 2])
 def test_an_interrupt_ends_with_a_snapshot(command, tmp_path, gpus):
-    arguments = [sys.executable, "train.py", *command, f"--gpus={gpus}", "--mbstd-group=2", "--kimg=100"]
+    options = (f"--gpus={gpus}", "--mbstd-group=2", "--kimg=100", "--metrics=separation8")
+    arguments = [sys.executable, "train.py", *command, *options]
     process = subprocess.Popen(
         arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -290,6 +301,7 @@ def test_an_interrupt_ends_with_a_snapshot(command, tmp_path, gpus):
     folder = folder_of(tmp_path / "runs")
     kimg = snapshot.load(folder / "network-snapshot-000000.pkl").facts["kimg"]
     assert kimg == statistics(folder)[-1]["Progress/kimg"]["mean"] >= 0.012
+    assert not list(folder.glob("metric-*"))  # which may take long
 
 
 @pytest.mark.slow
