@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from threading import RLock
 from typing import Any, Literal, TypeVar
@@ -63,7 +63,6 @@ class Evaluation:
     warnings: list[str] = field(default_factory=list)
     used: dict[str, Any] = field(default_factory=dict)
     _kept: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False)
-    _whole: list[ImageDataset] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         size, wanted = self.dataset.resolution, self.generator.img_resolution
@@ -137,8 +136,11 @@ class Evaluation:
         return values
 
     def detector(self, name: str) -> Detector:
-        """The feature network of that name; its identity goes into the result."""
-        with self.stage("load detector"):
+        """The feature network of that name; its identity goes into the result.
+
+        Raises MetricError, in all processes, where one of them cannot have it.
+        """
+        with together(), self.stage("load detector"):
             detector = self.detectors.get(name)
         self.used["detector"] = detector.describe()
         return detector
@@ -147,12 +149,7 @@ class Evaluation:
 
     def real_dataset(self, full: bool) -> ImageDataset:
         """The data set as configured, or all of its pictures without mirrored copies."""
-        config = self.dataset.config
-        if not full or (not config.mirror and config.max_size is None):
-            return self.dataset
-        if not self._whole:
-            self._whole.append(ImageDataset(replace(config, mirror=False, max_size=None)))
-        return self._whole[0]
+        return self.dataset.whole if full else self.dataset
 
     def real_moments(self, detector: Detector, count: int | None, full: bool) -> Moments:
         """Moments of the features of real pictures: `count` of them, or all (None)."""

@@ -222,7 +222,7 @@ def compute(
     `metrics.features.Detectors`). `cameras` are where pictures are seen from if the data set has no labels.
     `resamples` > 0 adds that many bootstrap values.
 
-    Raises MetricError and DetectorError, each with one sentence that names the mend.
+    Raises MetricError, with one sentence that names the mend.
     """
     requests = [find(name) for name in names]
     evaluation = open_evaluation(

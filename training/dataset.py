@@ -12,7 +12,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -165,6 +165,13 @@ class ImageDataset(torch.utils.data.Dataset):
     def labels(self) -> Float[Tensor, "n 25"]:
         """The labels of all pictures; zeros without labels."""
         return self._labels
+
+    @cached_property
+    def whole(self) -> ImageDataset:
+        """The set with all its pictures, without mirrored copies; opened once, and none of them kept in memory."""
+        if not self.config.mirror and self.config.max_size is None:
+            return self
+        return ImageDataset(replace(self.config, mirror=False, max_size=None, cache_gib=0))
 
     @cached_property
     def content_hash(self) -> str:

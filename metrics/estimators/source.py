@@ -28,7 +28,7 @@ def check_truth(request: Request, generator: GeneratorLike, dataset: ImageDatase
 def estimator_of(evaluation: Evaluation, request: Request, question: str) -> Callable[[Tensor], Answers]:
     """What answers "depth", "pose" or "mask" about uint8 pictures.
 
-    Raises DetectorError where the user's file is missing.
+    Raises MetricError where the user's file is missing.
     """
     if request.source == "trained":
         return trained_for(evaluation)

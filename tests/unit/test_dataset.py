@@ -198,6 +198,16 @@ def test_cache_gives_the_same_pictures(posed_set):
         assert torch.equal(cached.gather(range(5))[0], uncached.gather(range(5))[0])
 
 
+def test_the_whole_set_is_opened_once(posed_set):
+    part = open_set(posed_set, mirror=True, max_size=2)
+    assert (len(part), len(part.whole)) == (4, 5)
+    assert part.whole is part.whole
+    assert part.whole.content_hash == open_set(posed_set).content_hash
+    everything = open_set(posed_set)
+    assert everything.whole is everything
+    assert len(pickle.loads(pickle.dumps(part)).whole) == 5
+
+
 BROKEN = {
     "not square": ({"b.png": png(picture(0)[:4])}, "b.png is 8x4, not square"),
     "mixed sizes": ({"b.png": png(picture(0, 16))}, "b.png is 16x16 but 5 others are 8x8"),

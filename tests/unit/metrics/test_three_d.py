@@ -155,9 +155,9 @@ def test_what_a_generator_lacks_is_said(data: DataConfig, detectors: dict) -> No
         registry.compute(["fidfg8_full"], FakeGenerator(), data, detectors=detectors, progress=False)
     with pytest.raises(MetricError, match="no field"):
         registry.compute(["mesh2"], FakeGenerator(), data, progress=False)
-    with pytest.raises(DetectorError, match=r"--detector depth=PATH_OR_URL .* _trained"):
+    with pytest.raises(MetricError, match=r"--detector depth=PATH_OR_URL .* _trained"):
         registry.compute(["depth8"], FakeGenerator(), data, progress=False)
-    with pytest.raises(DetectorError, match="--detector embedder=PATH_OR_URL"):
+    with pytest.raises(MetricError, match="--detector embedder=PATH_OR_URL"):
         registry.compute(["id8"], FakeGenerator(), data, progress=False)
 
 
