@@ -38,7 +38,7 @@ class Collector:
     def report(self, name: str, values: Tensor | float) -> None:
         """Adds values, of any shape, to the statistic of a name."""
         values = torch.as_tensor(values, device=self._device).detach().reshape(-1).to(torch.float64)
-        sums = torch.stack([torch.full_like(values[:1].sum(), len(values)), values.sum(), values.square().sum()])
+        sums = torch.stack([values.new_full([], len(values)), values.sum(), values.square().sum()])
         if name in self._sums:
             self._sums[name] += sums
         else:
