@@ -124,7 +124,6 @@ class Session:
         self.closed = False
         self.moved_at = self.walked_at = time.monotonic()
         self.sharp = False
-        self.lock = threading.Lock()
         self._connect()
 
     def _connect(self) -> None:
@@ -171,7 +170,7 @@ class Session:
     def _draw(self) -> None:
         moving = self.panel.walk.value or time.monotonic() - self.moved_at < STILL_SECONDS
         try:
-            with self.lock:
+            with self.viewer.lock:
                 start = time.monotonic()
                 picture = self._picture(moving)
                 seconds = time.monotonic() - start
@@ -224,7 +223,8 @@ class Session:
         if choice is None:
             return
         try:
-            view = self.viewer.generator(choice.network).config.view
+            with self.viewer.lock:
+                view = self.viewer.generator(choice.network).config.view
         except (OSError, SnapshotError):
             return
         front = torch.tensor([np.pi / 2], dtype=torch.float32)
@@ -248,13 +248,13 @@ class Session:
         self.redraw()
 
     def _save_picture(self) -> None:
-        with self.lock:
+        with self.viewer.lock:
             picture = self._picture(moving=False)
         if picture is not None:
             self.client.send_file_download("view.png", media.png_bytes(picture))
 
     def _save_mesh(self) -> None:
-        with self.lock, tempfile.TemporaryDirectory() as folder:
+        with self.viewer.lock, tempfile.TemporaryDirectory() as folder:
             for scene in self.panel.scenes()[:1]:
                 settings = ShapeSettings(int(self.panel.mesh_resolution.value))
                 try:
@@ -277,7 +277,7 @@ class Session:
         frames = []
         camera = self.client.camera
         aspect, fov = camera.aspect, camera.fov
-        with self.lock, tempfile.TemporaryDirectory() as folder:
+        with self.viewer.lock, tempfile.TemporaryDirectory() as folder:
             scenes, view = self.panel.scenes()[:1], self.panel.view_choice(moving=False)
             for position, target in path_between(self.path, FILM_STEPS):
                 pose = viewer_camera(position, looking(position, target), fov, aspect)

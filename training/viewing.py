@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -82,10 +83,14 @@ class Memory:
 
 
 class Viewer:
-    """Networks and scenes that are remembered, and pictures of them."""
+    """Networks and scenes that are remembered, and pictures of them.
+
+    Several windows may share it, each in a thread: whoever calls holds the `lock`.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
+        self.lock = threading.Lock()
         self._networks, self._scenes = Memory(REMEMBERED_NETWORKS), Memory(REMEMBERED_SCENES)
 
     @property
