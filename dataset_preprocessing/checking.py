@@ -21,7 +21,6 @@ from training.archive import (
     MAX_PIXELS,
     Archive,
     ArchiveError,
-    ImageHeader,
     image_header,
     is_image,
     label_entries,
@@ -52,9 +51,9 @@ def quick_check(path: str, *, use_labels: bool = True) -> Report:
         archive.foreign_names,
         f"rename the files, or {_CONVERT}, which numbers them",
     )
-    headers = _check_headers(archive, report)
+    _check_headers(archive, report)
     if use_labels:
-        _check_labels(archive, report, headers)
+        _check_labels(archive, report)
     return report
 
 
@@ -97,7 +96,7 @@ def _decode_and_hash(name: str, archive: Archive) -> tuple[str | None, bytes]:
     return None, hashlib.sha256(data).digest()
 
 
-def _check_headers(archive: Archive, report: Report) -> dict[str, ImageHeader]:
+def _check_headers(archive: Archive, report: Report) -> None:
     headers, broken = {}, []
     for name in report.images:
         try:
@@ -129,10 +128,9 @@ def _check_headers(archive: Archive, report: Report) -> dict[str, ImageHeader]:
         report.add(
             "warning", "size", f"{size} is no power of two", [str(report.path)], f"{again} --resolution={power}x{power}"
         )
-    return headers
 
 
-def _check_labels(archive: Archive, report: Report, headers: dict[str, ImageHeader]) -> None:
+def _check_labels(archive: Archive, report: Report) -> None:
     where = f"{report.path}: {LABEL_FILE}"
     try:
         content = read_label_file(archive, allow_nan=True)
