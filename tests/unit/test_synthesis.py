@@ -194,7 +194,7 @@ def test_large_batches_are_synthesized_sample_by_sample_with_the_same_result(noi
     ws = torch.randn(3, network.num_ws, W_DIM, dtype=torch.float64)
     keys = random.sample_keys(("test",), torch.arange(3))
     sizes = []
-    network.b4.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[2])))
+    network.get_submodule("b4").register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[2])))
 
     def run() -> list[Tensor]:
         with random.per_sample(keys):
