@@ -168,10 +168,8 @@ def _mapping(mapping: Arguments, rendering: Arguments) -> dict[str, Any]:
 
 
 def _decoder(rendering: Arguments, layered: bool) -> dict[str, Any]:
-    if not layered:
-        return {"kind": "joint", "lr_multiplier": rendering.take("decoder_lr_mul", 1)}
-    rendering.expect("decoder_lr_mul", 1)
-    return {"kind": "split", "density_activation": rendering.take("sigma_act", "linear")}
+    values = {"kind": "split" if layered else "joint", "lr_multiplier": rendering.take("decoder_lr_mul", 1)}
+    return values | {"density_activation": rendering.take("sigma_act", "linear")} if layered else values
 
 
 def _superresolution(arguments: Arguments, rendering: Arguments, output_init: str) -> dict[str, Any]:

@@ -40,18 +40,21 @@ def test_joint_decoder_is_its_formula(lr_multiplier):
     assert color.shape == (5, 3)
 
 
+@pytest.mark.parametrize("lr_multiplier", [1.0, 0.5])
 @pytest.mark.parametrize("activation", ["linear", "relu", "lrelu"])
-def test_split_decoder_is_its_formula(activation):
+def test_split_decoder_is_its_formula(activation, lr_multiplier):
     torch.manual_seed(0)
-    decoder = randomized(SplitDecoderConfig(hidden=8, density_activation=activation).build(4, 3))
+    decoder = randomized(
+        SplitDecoderConfig(hidden=8, lr_multiplier=lr_multiplier, density_activation=activation).build(4, 3)
+    )
     features = torch.randn(50, 4)
-    hidden = torch.log1p(dense(decoder.hidden, features).exp())
-    raw = dense(decoder.density, hidden)
+    hidden = torch.log1p(dense(decoder.hidden, features, lr_multiplier).exp())
+    raw = dense(decoder.density, hidden, lr_multiplier)
     slope = {"linear": 1.0, "relu": 0.0, "lrelu": 0.2}[activation]
     gain = 1 if activation == "linear" else math.sqrt(2)
     density, color = decoder(features)
     torch.testing.assert_close(density, torch.where(raw > 0, raw, slope * raw) * gain)
-    torch.testing.assert_close(color, torch.sigmoid(dense(decoder.color, hidden)) * 1.002 - 0.001)
+    torch.testing.assert_close(color, torch.sigmoid(dense(decoder.color, hidden, lr_multiplier)) * 1.002 - 0.001)
     assert (raw < 0).any()
 
 

@@ -59,6 +59,7 @@ class SplitDecoderConfig:
 
     kind: Literal["split"] = "split"
     hidden: int = 64
+    lr_multiplier: float = 1.0
     density_activation: Literal["linear", "relu", "lrelu"] = "linear"
 
     def build(self, in_features: int, out_features: int) -> SplitDecoder:
@@ -75,9 +76,9 @@ class SplitDecoder(nn.Module):
     def __init__(self, config: SplitDecoderConfig, in_features: int, out_features: int):
         super().__init__()
         self.density_activation = config.density_activation
-        self.hidden = EqualizedLinear(in_features, config.hidden)
-        self.color = EqualizedLinear(config.hidden, out_features)
-        self.density = EqualizedLinear(config.hidden, 1)
+        self.hidden = EqualizedLinear(in_features, config.hidden, lr_multiplier=config.lr_multiplier)
+        self.color = EqualizedLinear(config.hidden, out_features, lr_multiplier=config.lr_multiplier)
+        self.density = EqualizedLinear(config.hidden, 1, lr_multiplier=config.lr_multiplier)
         nn.init.zeros_(self.density.weight)
 
     def forward(self, features: Float[Tensor, "points in_features"]) -> tuple[Tensor, Tensor]:
