@@ -328,7 +328,14 @@ def test_limits_that_do_not_go_together(wrong, message):
 
 
 @pytest.mark.parametrize(
-    "right", [{}, {"ray_start": 0.0}, {"ray_start": "auto", "ray_end": "auto"}, {"disparity": True}]
+    "right",
+    [
+        {},
+        {"ray_start": 0.0},
+        {"ray_start": "auto", "ray_end": "auto"},
+        {"disparity": True},
+        {"ray_start": 0.1, "disparity": True, "depth_limits": "batch"},
+    ],
 )
 def test_limits_that_go_together(right):
     replace(CONFIG, **right).check()

@@ -66,7 +66,7 @@ class RendererConfig:
             return
         if not 0 <= start < end:
             raise ValueError(f"ray_start={start} and ray_end={end} are no distances in ascending order")
-        if self.disparity and end >= start * samples:
+        if self.disparity and end >= start * samples and self.depth_limits == "ray":  # published files may do so
             raise ValueError(
                 f"disparity with {samples} samples needs a ray_start above ray_end / {samples}, not {start}"
             )
