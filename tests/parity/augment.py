@@ -11,12 +11,9 @@ from torch import Tensor
 
 from tests.parity.golden import Golden, Recipes
 from training.augment import AugmentConfig, AugmentPipe
+from training.official_config import config_from_official
 
 recipes = Recipes()
-TRANSFORMS = (
-    *("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"),
-    *("brightness", "contrast", "lumaflip", "hue", "saturation", "imgfilter", "cutout"),
-)
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ def augmented(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor
     blocks = int(repeats[1])
     images = torch.tanh(coarse.repeat_interleave(blocks, dim=2).repeat_interleave(blocks, dim=3))
 
-    strengths: dict[str, Any] = dict.fromkeys(TRANSFORMS, 0) | entry["options"]
-    pipe = AugmentPipe(replace(AugmentConfig(mode="fixed", p=1), **strengths))
-    return pipe(images, debug_percentile=entry["debug_percentile"])[:, :, :: int(steps[1]), :: int(steps[2])]
+    config = config_from_official("AugmentPipe", entry["options"])
+    assert isinstance(config, AugmentConfig)
+    pipe = AugmentPipe(replace(config, mode="fixed", p=1))
+    return pipe(images, debug_percentile=float(entry["debug_percentile"]))[:, :, :: int(steps[1]), :: int(steps[2])]

@@ -73,15 +73,21 @@ def single_ray_limits(rays: Rays, side: float) -> tuple[Tensor, Tensor]:
 @recipes.array(r"plane_projection")
 def projection(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     points = plane_points(case)
-    return torch.cat([points[..., list(axes)] for axes in PLANE_AXES["legacy"]])
+    return torch.stack([points[..., list(axes)] for axes in PLANE_AXES["legacy"]], dim=1).flatten(0, 1)
 
 
 @recipes.array(r"plane_features")
 def features(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     planes = case.golden.formula(found(entry["op"], r"planes (RandomState\S*\)),"))
     scaled = plane_points(case) * (2 / number(entry["op"], r"box_warp ([\d.]+)"))
-    single = [(plane_table(planes[:, i : i + 1])[0], (axes,)) for i, axes in enumerate(PLANE_AXES["legacy"])]
-    return torch.stack([sample_planes(table, scaled[0], axes, planes.shape[-1]) for table, axes in single])[None]
+    tables = [plane_table(planes[:, i : i + 1]) for i in range(planes.shape[1])]
+
+    def sampled(sample: int) -> Tensor:
+        pairs = zip(tables, PLANE_AXES["legacy"], strict=True)
+        found = [sample_planes(table[sample], scaled[sample], (axes,), planes.shape[-1]) for table, axes in pairs]
+        return torch.stack(found)
+
+    return torch.stack([sampled(i) for i in range(len(planes))])
 
 
 def plane_points(case: Case) -> Tensor:

@@ -55,7 +55,7 @@ def kind_of(golden: Golden) -> ModuleType:
         return generator
     if "globals" in golden.spec:
         return snapshot
-    if "numbers" in golden.spec:
+    if "state_dicts" in golden.spec:
         return gaps
     return max(FUNCTION_KINDS, key=lambda kind: sum(kind.recipes.find(name) is not None for name in golden.outputs))
 
@@ -69,6 +69,8 @@ def check(golden: Golden, pickle: Path | None = None) -> Iterator[Row]:
             yield Row(f"{name} weights", 0.0 if difference == 0 else float("inf"))
     for name in golden.outputs:
         yield check_array(golden, kind, case, name)
+    for name in golden.undescribed:
+        yield Row(name, problem="not described")
     for name, value in golden.spec.get("numbers", {}).items():
         yield check_number(case, name, value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import re
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -14,10 +15,11 @@ from torch import Tensor
 from tests.parity import networks, phases
 from tests.parity.fill import filled
 from tests.parity.generator import option
-from tests.parity.golden import Golden, found, number
+from tests.parity.golden import Golden, found, number, truncation
 from tests.parity.networks import GENERATOR, Shot, style_rows
 from training.types import Latents
 
+OPERATORS = {"*": operator.mul, "+": operator.add, "-": operator.sub}
 VERSION_0 = {"bg_ver": "ver0"}
 
 
@@ -99,11 +101,7 @@ class Case:
         if "ws = " in text:
             behind = self.golden.assigned(text, "ws_bg") if "ws_bg = " in text else None
             return style_rows(self.golden.assigned(text, "ws"), behind)
-        psi, cutoff = 1.0, None
-        if "truncation_psi" in text:
-            psi = number(text, r"truncation_psi ([\d.]+)")
-            cutoff = int(number(text, r"truncation_cutoff (\d+)")) if "truncation_cutoff" in text else None
-        return G.mapping(self.z[: len(labels)], labels, psi, cutoff)
+        return G.mapping(self.z[: len(labels)], labels, *truncation(text))
 
     def description(self, scene: str) -> str:
         """All that the file says of a scene."""
@@ -155,8 +153,8 @@ def background_options(text: str) -> dict[str, Any]:
 def changed_weights(state: dict[str, Tensor], text: str, rendering: dict[str, Any]) -> dict[str, Tensor]:
     """Weights by official names after the changes that a description names."""
     state = dict(state)
-    for key, sign, amount in re.findall(r"([\w.]+) = filled value ([*+]) ([\d.]+)", text):
-        state[key] = state[key] * float(amount) if sign == "*" else state[key] + float(amount)
+    for key, sign, amount in re.findall(r"([\w.]+) = filled value ([*+-]) (\d+(?:\.\d+)?)", text):
+        state[key] = OPERATORS[sign](state[key], float(amount))
     if "nothing is opaque" in text or "empty decoder" in text:
         bias = state["decoder.net.2.bias"].clone()
         bias[0] = number(text, r"effective bias (?:is )?(-?\d+)") / rendering.get("decoder_lr_mul", 1)

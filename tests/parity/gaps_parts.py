@@ -26,8 +26,8 @@ RAW_FADE_PER_CALL = 32 / 500_000
 def judged_views(case: Case, text: str, n: int) -> Views:
     """The pictures that a text names; those that the discriminators see elsewhere where it names none."""
     if "images" not in text:
-        texts = map(case.golden.meaning, case.golden.outputs)
-        text = re.sub(r"[\d.]+ \* ", "", next(text for text in texts if "images" in text and "raw" in text))
+        texts = [text for text in map(case.golden.meaning, case.golden.outputs) if "images" in text and "raw" in text]
+        text = next((text for text in texts if "[:N]" in text), re.sub(r"[\d.]+ \* ", "", texts[0]))
     return Views(case.golden.assigned(text, "images", N=n), case.golden.assigned(text, "raw", N=n))
 
 

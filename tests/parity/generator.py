@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.parity import networks, phases
 from tests.parity.fill import filled
-from tests.parity.golden import Golden, Recipes, block_image, every, every_pixel, number
+from tests.parity.golden import Golden, Recipes, block_image, every, every_pixel, number, truncation
 from tests.parity.networks import GENERATOR, Shot
 from training.background.sphere import encode_angles, intersect_sphere, sphere_angles
 from training.losses import MarchConfig
@@ -122,12 +122,7 @@ class Case:
 @recipes.array(r"ws(_bg)?(_psi.*)?")
 @torch.no_grad()
 def styles(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
-    psi, cutoff = 1.0, None
-    if match[2]:
-        text = entry["meaning"]
-        psi = number(text, r"truncation(?:_psi)? ([\d.]+)")
-        cutoff = int(number(text, r"cutoff (\d+)")) if re.search(r"cutoff \d", text) else None
-    latents = case.G.mapping(case.z[: case.n], case.labels[: case.n], psi, cutoff)
+    latents = case.G.mapping(case.z[: case.n], case.labels[: case.n], *truncation(entry["meaning"] if match[2] else ""))
     return latents.background if match[1] else latents.scene
 
 
@@ -168,20 +163,22 @@ def features(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     return case.shot.features()[:, every(entry["meaning"], "channels")]
 
 
-@recipes.array(r"(opt_.*)_(rgb|depth)")
+@recipes.array(r"(opt_.*)_(rgb|depth|weights?)")
 def variant(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     kwargs = case.golden.spec["G_kwargs"]
     options = changed_options(case.golden.spec["option_variants"][match[1]], kwargs["rendering_kwargs"])
     out = case.shot_of(case.variant(networks.with_options(kwargs, **options))).full
-    return out.image_raw if match[2] == "rgb" else out.image_depth.squeeze(1)
+    if match[2] == "rgb":
+        return out.image_raw
+    return (out.image_depth if match[2] == "depth" else out.opacity).squeeze(1)
 
 
 def changed_options(text: str, options: dict[str, Any]) -> dict[str, Any]:
     """Rendering options of a text such as `ray_start = ray_end = 'auto', box_warp 1.0, x toggled`."""
     changes: dict[str, Any] = {}
-    for part in text.split(", "):
-        *names, value = re.split(r" = | ", part)
-        changes |= {name: not options[name] if value == "toggled" else option(value) for name in names}
+    for part in re.split(r", (?![^\[]*\])", text):
+        *names, value = re.split(r" = | (?![^\[]*\])", part)
+        changes |= {name: not options.get(name) if value == "toggled" else option(value) for name in names}
     return changes
 
 

@@ -23,6 +23,8 @@ ABSOLUTE_FLOOR = 1e-5
 ROUNDING_FACTOR = 10
 UNKNOWN_ROUNDING = {"max_abs": 1e-5}
 """Of files that do not state theirs: a hundredth of a grey level of 8 bits in pictures of [-1, 1]."""
+INPUTS = re.compile(r"in_|.*_in_|auto_\w+_c$")
+"""Names of arrays that are given, not computed."""
 LOSS_NAMES = re.compile(r"(__Loss\.|__grad_norms$|__values$)")
 NOISE_TOLERANCE = 3e-4
 NOISE = {"Greg_fgdensity_spatial": "decoder.sigma_out.bias"}
@@ -55,7 +57,12 @@ class Golden:
     def outputs(self) -> list[str]:
         """Names of the arrays to be computed; the others are inputs."""
         arrays = self.spec["arrays"]
-        return [name for name in arrays if not (re.match(r"in_|.*_in_", name) or self.meaning(name) == "labels")]
+        return [name for name in arrays if not (INPUTS.match(name) or self.meaning(name) == "labels")]
+
+    @property
+    def undescribed(self) -> list[str]:
+        """Names of the arrays of the npz that the json does not speak of, inputs apart."""
+        return [name for name in self.values if name not in self.spec["arrays"] and not INPUTS.match(name)]
 
     def entry(self, name: str) -> dict[str, Any]:
         """What the file says of an array."""
@@ -233,6 +240,12 @@ def found(text: str, pattern: str) -> str:
 def number(text: str, pattern: str) -> float:
     """The number that a pattern with one group finds in a description."""
     return float(found(text, pattern))
+
+
+def truncation(text: str) -> tuple[float, int | None]:
+    """The truncation that a description names: psi and the number of rows, 1 and None where it says nothing."""
+    psi, cutoff = re.search(r"truncation(?:_psi)? (\d+(?:\.\d+)?)", text), re.search(r"cutoff (\d+)", text)
+    return 1.0 if psi is None else float(psi[1]), None if cutoff is None else int(cutoff[1])
 
 
 def every(text: str, what: str) -> slice:

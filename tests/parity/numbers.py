@@ -5,6 +5,7 @@ A recipe gives the largest error over its tolerance. Facts about the released co
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -54,18 +55,21 @@ def clamped_layers(case: Case, match: re.Match[str], table: dict[str, list[float
     """Largest activation of each layer, and the share of its activations at the limit."""
     if match[1] == "planes":
         shot = case.shot("clamp", case.golden.meaning("clamp_planes"))
+        clamp = shot.G.config.scene.backbone.conv_clamp or math.inf
         seen = watch(shot.G, {name: our_key(f"backbone.{name}") for name in table}, lambda: replace(shot).planes)
     elif match[1] == "sr":
         network = named_module(case, case.golden.meaning("clamp_sr"), num_fp16_res=1, antialias=True)
+        clamp = network.block0.conv0.conv_clamp or math.inf
         seen = watch(network, {name: name for name in table}, lambda: network.enlarge(*large_features(case)))
     else:
         text = case.golden.meaning("clamp_D_logits")
         D, views = case.discriminator(), judged_views(case, text, 0)
+        clamp = D.config.trunk.conv_clamp or math.inf
         seen = watch(D, {name: our_key(name) for name in table}, lambda: D(views, case.labels(text)))
 
     def errors(name: str, largest: float, share: float) -> float:
         output = seen[name][1].abs()
-        limit = 256 * (SQRT_HALF if match[1] == "D" and name.endswith(("conv1", "skip")) else 1)
+        limit = clamp * (SQRT_HALF if match[1] == "D" and name.endswith(("conv1", "skip")) else 1)
         at_limit = (output >= limit * (1 - 1e-6)).float().mean().item()
         return max(error(output.max().item(), largest, 1e-4), abs(at_limit - share) / SHARE_TOLERANCE)
 

@@ -39,9 +39,10 @@ class Case:
         formula = found(self.golden.spec["inputs"], r"x = float32 (RandomState\(seed\)\.randn\([^)]*\))")
         return self.golden.formula(formula, size=self.golden.spec["size"])
 
-    def first(self, key: str) -> str:
-        """What the first entry with this key says; several arrays share one description."""
-        return next(entry[key] for entry in self.golden.spec["arrays"].values() if key in entry)
+    def first(self, key: str, start: str) -> str:
+        """What the first array with such a name says under a key; several share one description."""
+        arrays = self.golden.spec["arrays"].items()
+        return next(entry[key] for name, entry in arrays if name.startswith(start) and key in entry)
 
 
 def options(entry: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -56,8 +57,9 @@ def upfirdn2d(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor
 
 @recipes.array(r"(upsample2d|downsample2d|filter2d)_.*")
 def resample(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
-    factor = re.search(r"factor (\d+)", entry["op"])
-    arguments = {} if factor is None else {"factor": int(factor[1])}
+    arguments = options(entry, "padding", "flip_filter", "gain")
+    if factor := re.search(r"factor (\d+|\[.*?\])", entry["op"]):
+        arguments["factor"] = json.loads(factor[1])
     return getattr(resampling, match[1])(case.x, resampling.setup_filter(entry["filter"]), **arguments)
 
 
@@ -89,7 +91,8 @@ def conv2d(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
 
 @recipes.array(r"modulated_conv2d_.*_(fused|unfused)")
 def modulated(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
-    weight, styles, noise = (case.golden.formula(entry[name]) for name in ("weight", "styles", "noise"))
+    weight, styles = (case.golden.formula(entry[name]) for name in ("weight", "styles"))
+    noise = case.golden.formula(entry["noise"]) if "noise" in entry else None
     if entry.get("flip_weight", True) != (entry.get("up", 1) == 1):
         weight = weight.flip([2, 3])  # layers turn the kernel where they enlarge
     arguments = options(entry, "up", "down", "padding", "demodulate")
@@ -106,7 +109,7 @@ def modulated(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor
 @recipes.array(r"mbstd_g(None|\d+)(?:_f(\d+))?")
 def minibatch(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     group = None if match[1] == "None" else int(match[1])
-    return minibatch_std(case.golden.formula(case.first("input")), group, int(match[2] or 1))
+    return minibatch_std(case.golden.formula(case.first("input", "mbstd")), group, int(match[2] or 1))
 
 
 @recipes.array(r"normalize_2nd_moment")
@@ -146,8 +149,8 @@ class March:
 
 
 def march_of(case: Case) -> March:
-    colors, density = (case.golden.formula(case.first(name)) for name in ("colors", "densities"))
-    text = case.first("depths")
+    colors, density = (case.golden.formula(case.first(name, "march")) for name in ("colors", "densities"))
+    text = case.first("depths", "march")
     depths = case.golden.formula(text.split(" of ", 1)[1]) if text.startswith("sort along dim 2 of ") else None
     if depths is None:
         raise ValueError(f"cannot read the depths {text!r}")

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tests.parity import networks
 from tests.parity.fill import filled
-from tests.parity.golden import Golden, Recipes, number
+from tests.parity.golden import Golden, Recipes, number, truncation
 from tests.parity.networks import GENERATOR, Shot
 from training import snapshot
-from training.official import ours_to_official
+from training.official import OPTIONAL, ours_to_official
 from training.types import Views
 
 recipes = Recipes()
@@ -48,7 +48,7 @@ class Case:
         z = torch.cat([self.golden.tensor(name) for name in names], dim=1)
         labels = self.golden.tensor("in_c")
         with torch.no_grad():
-            latents = G.mapping(z, labels, number(text, r"truncation_psi ([\d.]+)"))
+            latents = G.mapping(z, labels, *truncation(text))
         return Shot(G, latents, labels, int(number(text, r"neural_rendering_resolution (\d+)")))
 
     def weight_errors(self) -> dict[str, float]:
@@ -56,6 +56,7 @@ class Case:
 
         def largest(name: str) -> float:
             held, stated = ours_to_official(self.networks[name]), filled(self.golden.spec[TABLES[name]])
+            held = {key: value for key, value in held.items() if key in stated or key not in OPTIONAL}
             if {key: value.shape for key, value in held.items()} != {key: value.shape for key, value in stated.items()}:
                 return float("inf")
             return max((held[key] - stated[key]).abs().max().item() for key in stated)
@@ -74,9 +75,10 @@ def light(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     return (march.opacity if match[0] == "fg_weights" else march.transmittance).squeeze(2)
 
 
-@recipes.array(r"ws_psi\d+")
+@recipes.array(r"ws(_bg)?_psi\d+")
 def styles(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
-    return case.shot.latents.scene[:, 0]
+    latents = case.shot.latents
+    return (latents.background if match[1] else latents.scene)[:, 0]
 
 
 @recipes.array(r"D_logits")

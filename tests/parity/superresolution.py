@@ -16,7 +16,7 @@ from training.upsampling.superresolution import LAYOUTS, Module, Superresolution
 
 recipes = Recipes()
 OFFICIAL_PREFIX = "SuperresolutionHybrid"
-W_DIM = 512
+W_DIM, FEATURES = 512, 32
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ def module(
     official: str, img_resolution: int, table: list, *, num_fp16_res: int, antialias: bool, noise_mode: NoiseMode
 ) -> Superresolution:
     """A filled module of an official class; the table's names have no prefix."""
-    config = SuperresolutionConfig(
-        module=module_named(official), num_fp16_res=num_fp16_res, antialias=antialias, noise_mode=noise_mode
-    )
-    network = config.build(32, W_DIM, img_resolution)
+    name = module_named(official)
+    antialias = antialias and name != "deep"  # whose resizing has no such option
+    config = SuperresolutionConfig(module=name, num_fp16_res=num_fp16_res, antialias=antialias, noise_mode=noise_mode)
+    network = config.build(FEATURES, W_DIM, img_resolution)
     state = {key: value for key, value in filled(table).items() if not key.endswith("resample_filter")}
     network.load_state_dict(state)
     return network.eval()
@@ -62,6 +62,8 @@ def picture(case: Case, match: re.Match[str], entry: dict[str, Any]) -> Tensor:
     )
     inputs = golden.spec["inputs"].replace("float32 ", "")
     features = golden.assigned(inputs, "features", R=entry["input_resolution"])
-    image = network(features, golden.assigned(inputs, "ws"))
-    pixels = slice(entry["subsample"]["start"], None, entry["subsample"]["step"])
+    rgb = golden.assigned(inputs, "rgb", features=features, R=entry["input_resolution"])
+    image = network.enlarge(features, rgb, golden.assigned(inputs, "ws"))
+    every = entry.get("subsample", {"start": 0, "step": 1})
+    pixels = slice(every["start"], None, every["step"])
     return image[:, :, pixels, pixels]

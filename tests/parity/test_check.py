@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.parity.check import compare, main
+from tests.parity import gaps
+from tests.parity.check import compare, kind_of, main
 from tests.parity.fill import fill
 from tests.parity.generator import changed_options
-from tests.parity.golden import Golden, evaluate, every, every_pixel, expression_after
+from tests.parity.golden import Golden, evaluate, every, every_pixel, expression_after, truncation
 
 SMALL = Path(__file__).parent / "goldens" / "eg3d" / "cameras_a.json"
 
@@ -65,6 +66,18 @@ def test_an_unknown_array_counts_as_a_failure(golden, tmp_path):
     status, output = run(write(tmp_path, spec, values | {"mystery": np.zeros(1)}))
     assert status == 1
     assert "not checked" in output
+
+
+def test_an_array_that_nothing_describes_counts_as_a_failure(golden, tmp_path):
+    spec, values = golden
+    status, output = run(write(tmp_path, spec, values | {"mystery": np.zeros(1), "in_other": np.zeros(1)}))
+    assert status == 1
+    assert "27 of 28 hold" in output
+    assert "not described" in output
+
+
+def test_files_of_gaps_need_no_numbers():
+    assert kind_of(Golden(SMALL, {"arrays": {}, "state_dicts": {}}, {})) is gaps
 
 
 def test_other_options_are_read_from_the_file(golden, tmp_path):
@@ -142,6 +155,15 @@ def test_descriptions():
         "box": 1.5,
         "disparity": True,
     }
+    assert changed_options("pivot [0, 0, 0.1], radius 2, white toggled", {}) == {
+        "pivot": [0, 0, 0.1],
+        "radius": 2,
+        "white": True,
+    }
+    assert truncation("truncation_psi 0.7, no cutoff") == (0.7, None)
+    assert truncation("same with truncation 0.6, cutoff 2") == (0.6, 2)
+    assert truncation("truncation_psi 0.5, truncation_cutoff 3.") == (0.5, 3)
+    assert truncation("no truncation") == (1.0, None)
 
 
 def test_fill_rule():
