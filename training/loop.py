@@ -261,8 +261,8 @@ class Run:
 
         Their updates are linear, so that this is the same as if they had been averaged at every step.
         """
-        distributed.average_in_place(self.networks.G.buffers())
-        distributed.average_in_place(self.G_ema.buffers())
+        for network in (self.networks.G, self.G_ema):
+            distributed.average_in_place(value for name, value in network.named_buffers() if name.endswith("w_avg"))
 
     def _save(self) -> Path:
         """Writes networks and training state; every process takes part."""

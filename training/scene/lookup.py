@@ -97,7 +97,8 @@ def sample_planes(
     cell, fraction = grid_cells(((points.t() + 1) * resolution - 1) / 2, resolution)
     planes, stride = len(axes), len(axes) * (resolution + 2)
     corners = [cell[row] * stride + cell[column] * planes + plane for plane, (column, row) in enumerate(axes)]
-    steps = torch.tensor([0, planes, stride, stride + planes], device=points.device, dtype=cell.dtype)
+    ahead = torch.arange(2, device=points.device, dtype=cell.dtype)
+    steps = (ahead[:, None] * stride + ahead * planes).flatten()
     taps = torch.stack(corners, dim=1)[:, :, None] + steps
 
     ends = (1 - fraction, fraction)
