@@ -14,11 +14,17 @@ from torch_utils.ops.upfirdn2d import setup_filter
 
 RESAMPLE_TAPS = (1, 3, 3, 1)
 SQRT_HALF = math.sqrt(0.5)
+COLOR_MARGIN = 0.001
 
 
 def normalize_second_moment(x: Float[Tensor, "n channels"], eps: float = 1e-8) -> Float[Tensor, "n channels"]:
     """Rows scaled to a mean square of one."""
     return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+
+
+def bounded_color(x: Tensor) -> Tensor:
+    """Sigmoid stretched to (-0.001, 1.001), so that the ends of [0, 1] are reached (mip-NeRF, appendix)."""
+    return torch.add(x.new_full([], -COLOR_MARGIN), torch.sigmoid(x), alpha=1 + 2 * COLOR_MARGIN)
 
 
 class EqualizedLinear(nn.Module):

@@ -161,6 +161,14 @@ class RayMarch:
         return self.weights.sum(dim=2, keepdim=True)
 
 
+@dataclass(frozen=True)
+class BackgroundSamples:
+    """What lies behind the scene along each ray; depth in scene units, None where nothing is at a finite distance."""
+
+    features: Float[Tensor, "n rays channels"]
+    depth: Float[Tensor, "n rays 1"] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class RenderOutput(Mapping):
     """One synthesis: pictures in [-1, 1], depth in scene units, opacity in [0, 1].

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.scene.decoders import JointDecoderConfig, SplitDecoderConfig, bounded_color
+from training.layers import bounded_color
+from training.scene.decoders import JointDecoderConfig, SplitDecoderConfig
 
 
 def dense(layer, x: Tensor, lr: float = 1.0) -> Tensor:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from training.background.solid import BackgroundSamples
 from training.cameras.camera import make_rays
 from training.cameras.prior import FRONT, ViewConfig, orbit_camera
 from training.rendering.quadrature import midpoint_weights
 from training.rendering.renderer import RendererConfig, coarse_depths, composite, gather, query, render
-from training.types import Camera, FieldSamples, Layer, RayMarch, Rays, RenderSettings
+from training.types import BackgroundSamples, Camera, FieldSamples, Layer, RayMarch, Rays, RenderSettings
 
 CONFIG = RendererConfig(depth_resolution=12, depth_resolution_importance=12, ray_start=2.0, ray_end=3.4)
 CENTER = RenderSettings(4, jitter="center")

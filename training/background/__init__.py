@@ -6,7 +6,7 @@ the network that maps it (`mapping_layers`, 0 where the latent is read as it is)
 rows that it reads (`w_dim`, `num_ws`), and what stands behind foreground-only pictures (`backdrop`: 0 black, 1 white).
 """
 
-from training.background.solid import BackgroundSamples, SolidBackground, SolidConfig
+from training.background.solid import SolidBackground, SolidConfig
 from training.background.sphere import SphereBackground, SphereConfig
 
 BackgroundConfig = SolidConfig | SphereConfig
@@ -15,7 +15,6 @@ Background = SolidBackground | SphereBackground
 __all__ = [
     "Background",
     "BackgroundConfig",
-    "BackgroundSamples",
     "SolidBackground",
     "SolidConfig",
     "SphereBackground",

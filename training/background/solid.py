@@ -9,15 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.types import Rays
-
-
-@dataclass(frozen=True)
-class BackgroundSamples:
-    """What lies behind the scene along each ray; depth in scene units, None where nothing is at a finite distance."""
-
-    features: Float[Tensor, "n rays channels"]
-    depth: Float[Tensor, "n rays 1"] | None = None
+from training.types import BackgroundSamples, Rays
 
 
 @dataclass(frozen=True)

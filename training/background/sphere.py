@@ -16,10 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torch_utils.ops.bias_act import bias_act
-from training.background.solid import BackgroundSamples
-from training.layers import EqualizedLinear
-from training.scene.decoders import bounded_color
-from training.types import Rays
+from training.layers import EqualizedLinear, bounded_color
+from training.types import BackgroundSamples, Rays
 
 FREQUENCIES = 10
 GAUSSIAN_FEATURES = 40

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_utils import random
-from training.background.solid import BackgroundSamples
 from training.rendering.quadrature import expected_depth, midpoint_weights, sample_weights, weighted_features
 from training.rendering.sampling import (
     box_limits,
@@ -20,7 +19,7 @@ from training.rendering.sampling import (
     stratified_depths,
     uniform_draws,
 )
-from training.types import FieldSamples, Layer, RayMarch, Rays, RenderSettings
+from training.types import BackgroundSamples, FieldSamples, Layer, RayMarch, Rays, RenderSettings
 
 FEWEST_SAMPLES = 4
 """Coarse samples of a ray: fewer leave no intervals to place fine ones in."""

@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torch_utils.ops.bias_act import bias_act
-from training.layers import EqualizedLinear
-
-COLOR_MARGIN = 0.001
-
-
-def bounded_color(x: Tensor) -> Tensor:
-    """Sigmoid stretched to (-0.001, 1.001), so that the ends of [0, 1] are reached (mip-NeRF, appendix)."""
-    return torch.add(x.new_full([], -COLOR_MARGIN), torch.sigmoid(x), alpha=1 + 2 * COLOR_MARGIN)
+from training.layers import EqualizedLinear, bounded_color
 
 
 @dataclass(frozen=True)
