@@ -101,9 +101,10 @@ def test_an_array_whose_description_cannot_be_read_says_why(golden, tmp_path):
 
 def test_files_without_arrays_are_refused(tmp_path):
     (tmp_path / "table.json").write_text("{}")
-    status, output = run(str(tmp_path / "table.json"))
+    status, output = run(str(tmp_path / "table.json"), str(SMALL))
     assert status == 1
     assert "describes no arrays" in output
+    assert "27 of 27 hold" in output, "the other files are checked all the same"
     status, output = run("--snapshot", str(SMALL), str(SMALL), str(SMALL))
     assert status == 2
     assert "the one json that describes it" in output
