@@ -13,6 +13,7 @@ import click
 import torch
 
 from dnnlib.files import is_url
+from dnnlib.refusals import refusals_in_words
 from metrics import registry
 from metrics.evaluation import MetricError
 from metrics.features import DetectorError, Detectors, parse_source
@@ -61,6 +62,7 @@ def with_table_options(command: Callable) -> Callable:
 @click.option("--resume-kimg", type=float, help="What the networks had been shown before. [as the snapshot says, or 0]")
 @click.option("--set", "sets", multiple=True, metavar="PART.FIELD=VALUE", help="Any field of the configuration.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the configuration and stop.")
+@refusals_in_words()
 def main(
     model: str | None,
     cfg: str | None,

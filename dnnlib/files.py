@@ -20,15 +20,28 @@ BLOCK_BYTES = 2**20
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary file name in the folder of `path`, renamed to `path` when the block ends well, removed otherwise."""
     target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _errors_of(target):
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _errors_of(target: Path) -> Iterator[None]:
+    """Errors of the file system name the file that was to be written: not a temporary one, and not none at all."""
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno is not None
+        if unnamed or Path(str(error.filename)).name.startswith(f".{target.name}."):
+            error.filename = str(target)
         raise
 
 

@@ -70,6 +70,8 @@ def read(path: str | Path) -> Any:
     Raises SnapshotError, with the file's name, for files that are none, damaged, or ask for more than data.
     """
     path = Path(path)
+    if path.is_dir():
+        raise SnapshotError(f"{path}: that is a folder; name a file in it, such as network-snapshot-000100.pkl")
     if not path.is_file():
         raise SnapshotError(f"{path}: there is no such file")
     try:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.files import sha256_of, write_text
+from dnnlib.refusals import refusals_in_words
 from dnnlib.util import format_bytes
 from metrics import results
 from training import media
@@ -173,6 +174,7 @@ BODY
 
 @click.command()
 @click.argument("run_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@refusals_in_words()
 def main(run_dir: Path) -> None:
     """Write one self-contained HTML page about the training run in RUN_DIR."""
     try:

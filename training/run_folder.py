@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from training.config import ConfigError, TrainConfig, from_dict, to_dict
 
 OPTIONS_FILE = "training_options.json"
 STATISTICS_FILE = "stats.jsonl"
+LOG_FILE = "log.txt"
 
 
 def run_name(cfg: str, config: TrainConfig) -> str:
@@ -36,6 +39,22 @@ def create_run_folder(outdir: str, name: str) -> Path:
         except FileExistsError:  # another run has just taken the number
             continue
         return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes from going on with the run in a folder.
+
+    Raises ConfigError where another process holds it.
+    """
+    with open(folder / LOG_FILE, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder}: this run is going on in another process; end that one first") from None
+        except OSError:
+            print(f"Warning: {folder} lies where files cannot be locked; do not go on with this run twice at once.")
+        yield
 
 
 def write_options(folder: Path, model: str, cfg: str, config: TrainConfig) -> None:

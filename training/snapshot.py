@@ -220,11 +220,18 @@ def check_plain(value: Any, name: str) -> None:
 def save_training_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
     """Writes what an exact restart needs beside the networks; the file appears whole or not at all.
 
-    Raises TypeError, with the entry's name, for values other than plain ones and tensors.
+    Raises TypeError, with the entry's name, for values other than plain ones and tensors, OSError where the disk is
+    full.
     """
     check_plain(state, "training state")
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # After a failed write torch ends its archive all the same, and complains of that instead.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_training_state(path: str | os.PathLike) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dnnlib.files import atomic_path
+from dnnlib.refusals import refusals_in_words
 from dnnlib.util import format_bytes
 from training.checkpoint_file import plain_tensor
 from training.config import to_dict
@@ -57,6 +58,7 @@ def inspect(file: str, as_json: bool) -> None:
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--to", "form", type=click.Choice(["official-state"]), default="official-state", help="What to write.")
 @click.option("--network", type=click.Choice(["G_ema", "G", "D"]), default="G_ema", help="Whose weights.")
+@refusals_in_words()
 def convert(source: str, target: Path, form: str, network: str) -> None:
     """Write the weights of one network of the snapshot IN under their published names to OUT (.npz, .safetensors)."""
     if target.suffix not in (".npz", ".safetensors"):

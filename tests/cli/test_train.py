@@ -188,6 +188,14 @@ def test_required_options(data, outdir, name):
     assert f"Missing option '--{name}'" in refusal(outdir, *arguments)
 
 
+def test_an_outdir_that_is_a_file(data, tmp_path):
+    outdir = tmp_path / "file"
+    outdir.touch()
+    result = run_train(f"--outdir={outdir}", f"--data={data[64]}", *BASE, "--device=cpu", "--metrics=none")
+    assert result.exit_code == 1
+    assert f"Error: {outdir}: File exists" in result.output
+
+
 def test_wrong_data(outdir, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()

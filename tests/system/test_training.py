@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from tests.training_runs import (
     statistics,
 )
 from training import snapshot
+from training.run_folder import held
 
 REPOSITORY = Path(__file__).parents[2]
 EVERYTHING = (
@@ -208,6 +211,26 @@ def test_a_snapshot_never_stands_without_its_training_state(command, monkeypatch
     run_train(*command, "--kimg=0.004")
     outdir = Path(command[0].partition("=")[2])
     assert [path.name for path in folder_of(outdir).glob("*-000000.*")] == ["training-state-000000.pt"]
+
+
+def test_a_run_does_not_go_on_twice_at_once(command):
+    folder = finish(*command, "--kimg=0.004")
+    before = statistics(folder)
+    with held(folder):
+        result = run_train(*command, "--kimg=0.008", "--resume=latest")
+    assert f"Error: {folder}: this run is going on in another process" in result.output
+    assert statistics(folder) == before
+
+
+def test_a_full_disk_ends_a_run_with_one_sentence(command, monkeypatch):
+    def write(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pickle, "dump", write)
+    result = run_train(*command, "--kimg=0.004")
+    outdir = Path(command[0].partition("=")[2])
+    assert f"Error: {folder_of(outdir)}/network-snapshot-000000.pkl: No space left on device" in result.output
+    assert not list(folder_of(outdir).glob("*network-snapshot*"))
 
 
 def test_a_run_of_other_networks_does_not_go_on(command):

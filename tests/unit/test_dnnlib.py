@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
+import os
 import sys
 import threading
 
+import click
 import pytest
 
 from dnnlib import files
+from dnnlib.refusals import refusals_in_words
 from dnnlib.util import Logger, format_bytes, format_seconds
 
 
@@ -49,6 +53,34 @@ def test_atomic_path_leaves_all_or_nothing(tmp_path):
         temporary.write_text("new")
     assert target.read_text() == "new"
     assert target.stat().st_mode & 0o400
+
+
+def test_errors_name_the_file_that_was_to_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError) as nowhere:
+        files.write_text(tmp_path / "none" / "out.txt", "text")
+    assert nowhere.value.filename == str(tmp_path / "none" / "out.txt")
+    with pytest.raises(OSError, match="No space left") as full, files.atomic_path(tmp_path / "out.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert full.value.filename == str(tmp_path / "out.txt")
+    with pytest.raises(FileNotFoundError) as other, files.atomic_path(tmp_path / "out.txt"):
+        (tmp_path / "source.txt").read_text()
+    assert other.value.filename == str(tmp_path / "source.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusals_of_the_system_are_one_sentence(tmp_path):
+    @refusals_in_words()
+    def command(error: Exception) -> None:
+        raise error
+
+    full = OSError(errno.ENOSPC, "No space left on device", "a.txt")
+    for error, message in ((full, "a.txt: No space left on device"), (OSError(errno.EIO, "Bad disk"), "Bad disk")):
+        with pytest.raises(click.ClickException) as refused:
+            command(error)
+        assert refused.value.message == message
+    for error in (BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("none of the system's"), ValueError("x")):
+        with pytest.raises(type(error)):
+            command(error)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ import pytest
 from torch_utils.training_stats import Moments
 from training.config import ConfigError, TrainConfig, override
 from training.resume import Start, changes, has_state, stage_config
-from training.run_folder import StatisticsWriter, create_run_folder, read_options, run_name, write_options
+from training.run_folder import StatisticsWriter, create_run_folder, held, read_options, run_name, write_options
 
 
 def test_names_and_numbers(tmp_path):
@@ -25,6 +27,22 @@ def test_names_and_numbers(tmp_path):
     (tmp_path / "runs" / "00007-other").mkdir()
     names.append(create_run_folder(str(tmp_path / "runs"), "b").name)
     assert names == ["00000-a", "00001-a", "00008-b"]
+
+
+def test_a_run_is_held_by_one_process(tmp_path):
+    with held(tmp_path), pytest.raises(ConfigError, match="going on in another process"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+
+
+def test_file_systems_without_locks_bring_a_warning(tmp_path, monkeypatch, capsys):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with held(tmp_path):
+        assert "files cannot be locked" in capsys.readouterr().out
 
 
 def test_options_survive_the_file(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import pickle
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,17 @@ def test_training_state(tmp_path):
     assert all(torch.equal(before[i]["exp_avg"], after[i]["exp_avg"]) for i in before)
     torch.load(path, weights_only=True)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_training_state_on_a_full_disk_is_an_error_of_the_disk(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*state\.pt"):
+            snapshot.save_training_state(tmp_path / "state.pt", {"x": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_training_states_that_are_none(tmp_path):
