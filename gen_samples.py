@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dnnlib.refusals import refusals_in_words
 from training.background import SolidConfig
 from training.cameras.prior import FRONT, ViewConfig, orbit_camera
 from training.commands import (
+    FACTOR,
+    VIEW_ANGLE,
     FloatList,
     IntList,
     NameList,
@@ -108,7 +111,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
 @click.option("--bg-seeds", type=IntList(), help="Seeds of the surroundings; default: those of the scenes.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi: 1 for full variety, 0 for the average.")
-@click.option("--trunc-cutoff", type=int, default=14, help="Number of style rows that are truncated.")
+@click.option("--trunc-cutoff", type=click.IntRange(min=0), default=14, help="Number of style rows that are truncated.")
 @click.option("--bg-trunc", type=float, help="Truncation psi of the surroundings; default: --trunc.")
 @click.option("--layers", type=NameList(LAYERS), help=f"Pictures of each seed, from {', '.join(LAYERS)}.")
 @click.option("--view", type=click.IntRange(1), default=3, help="Number of views in a strip.")
@@ -119,7 +122,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON file of camera labels, or a dataset.json; the first --view of them are used.",
 )
-@click.option("--fov-deg", type=float, help="Diagonal field of view in degrees; default: the network's.")
+@click.option("--fov-deg", type=VIEW_ANGLE, help="Diagonal field of view in degrees; default: the network's.")
 @click.option("--bg-angles", type=FloatList(2), help="Yaw,pitch of another camera for the surroundings.")
 @click.option("--backdrop", metavar="COLOR|FILE", help="Also lay the foreground over a colour or a picture.")
 @click.option("--trunc-sweep", type=FloatList(), help="Also a picture with a row for each of these psi.")
@@ -129,7 +132,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
 @click.option("--sheet", is_flag=True, help="Also a labelled sheet.png of all seeds: views, layers, meshes.")
 @click.option("--page", is_flag=True, help="Also page.html, one file of all pictures: a row a seed, a column a view.")
 @click.option("--nrr", type=click.IntRange(1), help="Rays per side; default: the network's.")
-@click.option("--sample-mult", type=float, default=1.0, help="Factor on the samples along a ray.")
+@click.option("--sample-mult", type=FACTOR, default=1.0, help="Factor on the samples along a ray.")
 @click.option(
     "--shapes",
     "shape_formats",
@@ -160,6 +163,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
 )
 @click.option("--reload_modules", hidden=True, expose_value=False, type=bool)
 @published_background_options
+@refusals_in_words()
 def main(
     network: str,
     seeds: list[int],

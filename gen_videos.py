@@ -13,10 +13,13 @@ import click
 import numpy as np
 
 from dnnlib.files import atomic_path, write_text
+from dnnlib.refusals import refusals_in_words
 from training import shapes
 from training.cameras.paths import PATHS, path_cameras
 from training.cameras.prior import ViewConfig
 from training.commands import (
+    FACTOR,
+    VIEW_ANGLE,
     GridSize,
     IntList,
     NameList,
@@ -118,7 +121,7 @@ def save_film(path: Path, reel: Reel, fps: int, plan: dict, keep_frames: bool) -
 @click.option("--num-keyframes", type=click.IntRange(1), help="Seeds a cell; default: as many as there are.")
 @click.option("--w-frames", type=click.IntRange(1), default=120, help="Frames from one seed to the next.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi.")
-@click.option("--trunc-cutoff", type=int, default=14, help="Number of style rows that are truncated.")
+@click.option("--trunc-cutoff", type=click.IntRange(min=0), default=14, help="Number of style rows that are truncated.")
 @click.option("--bg-trunc", type=float, help="Truncation psi of the surroundings; default: --trunc.")
 @click.option("--interpolate", type=bool, default=True, help="One film through all seeds; false: a film of each.")
 @click.option("--curve", type=click.Choice(list(CURVES)), default="cubic", help="Way from seed to seed, in W.")
@@ -133,7 +136,7 @@ def save_film(path: Path, reel: Reel, fps: int, plan: dict, keep_frames: bool) -
 )
 @click.option("--yaw", type=float, help="Amplitude of the path in radians.")
 @click.option("--pitch", type=float, help="Amplitude of the path in radians.")
-@click.option("--fov-deg", type=float, help="Diagonal field of view in degrees; default: the network's.")
+@click.option("--fov-deg", type=VIEW_ANGLE, help="Diagonal field of view in degrees; default: the network's.")
 @click.option("--cfg", type=click.Choice(list(FOCAL_LENGTHS)), help="Field of view of a published configuration.")
 @click.option(
     "--image_mode",
@@ -143,7 +146,7 @@ def save_film(path: Path, reel: Reel, fps: int, plan: dict, keep_frames: bool) -
     default="image",
     help=f"Layers beside each other, from {', '.join(FILM_LAYERS)}.",
 )
-@click.option("--sample_mult", "--sample-mult", type=float, default=2.0, help="Factor on the samples along a ray.")
+@click.option("--sample_mult", "--sample-mult", type=FACTOR, default=2.0, help="Factor on the samples along a ray.")
 @click.option("--nrr", type=click.IntRange(1), help="Rays per side; default: the network's.")
 @click.option(
     "--format",
@@ -159,6 +162,7 @@ def save_film(path: Path, reel: Reel, fps: int, plan: dict, keep_frames: bool) -
 @click.option("--shape-level", type=float, help="Raw density of surfaces; default: fits the silhouettes.")
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", help="Where to compute.")
 @click.option("--reload_modules", hidden=True, expose_value=False, type=bool)
+@refusals_in_words()
 def main(
     network: str,
     seeds: list[int],

@@ -23,9 +23,12 @@ from training.dataset import DataConfig, DatasetError, ImageDataset
 from training.generator import Generator
 from training.types import LABEL_SIZE, Camera, Latents
 
+VIEW_ANGLE = click.FloatRange(0, 180, min_open=True, max_open=True)
+FACTOR = click.FloatRange(0, min_open=True)
+
 
 def parse_ints(text: str) -> list[int]:
-    """The numbers of a list such as `0,1,4-6`. Raises ValueError for anything else."""
+    """The numbers of a list such as `0,1,4-6`, below 2^32. Raises ValueError for anything else."""
     numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
@@ -34,6 +37,8 @@ def parse_ints(text: str) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ValueError(f"{part.strip()!r} runs backwards")
+        if last >= 2**32:
+            raise ValueError(f"{last} is above 4294967295, the largest seed")
         numbers.extend(range(first, last + 1))
     return numbers
 
@@ -151,6 +156,8 @@ def read_cameras(path: Path) -> Camera:
     """
     try:
         content = json.loads(path.read_text())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no JSON file; of a data set, that is the dataset.json inside") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     entries = content.get("labels") if isinstance(content, dict) else content

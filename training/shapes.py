@@ -351,6 +351,9 @@ def save_mrc(path: str | os.PathLike, volume: Float32[ndarray, "sections rows co
         atomic_path(path) as temporary,
         mrcfile.new_mmap(temporary, volume.shape, mrc_mode=2, overwrite=True) as file,
     ):
+        # Without room on the disk, writing into the mapped file would end the process with a signal.
+        with open(temporary, "r+b") as same:
+            os.posix_fallocate(same.fileno(), 0, temporary.stat().st_size)
         for target, section in zip(file.data, volume, strict=True):
             target[:] = section
         file.update_header_stats()

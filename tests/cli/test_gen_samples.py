@@ -216,6 +216,10 @@ def test_cameras_of_a_file(network, tmp_path):
         (("--backdrop=nothing.png",), "neither a colour nor a picture file"),
         (("--mix-seeds=1", "--mix-rows=99"), "style rows 0 to"),
         (("--bg-angles=1",), "expected 2 numbers"),
+        (("--fov-deg=180",), "not in the range 0<x<180"),
+        (("--sample-mult=0",), "not in the range x>0"),
+        (("--trunc-cutoff=-1",), "not in the range x>=0"),
+        (("--outdir=/proc/none",), "Error: /proc/none: No such file or directory"),
     ],
 )
 def test_wrong_options_are_refused(network, tmp_path, options, message):
@@ -227,17 +231,24 @@ def test_wrong_options_are_refused(network, tmp_path, options, message):
 def test_wrong_networks_are_refused(tmp_path):
     text = tmp_path / "text.pkl"
     text.write_text("no network")
-    for path in (tmp_path / "missing.pkl", text):
+    cases = {tmp_path / "missing.pkl": "no such file", text: "not a usable snapshot", tmp_path: "that is a folder"}
+    for path, message in cases.items():
         result = run(path, tmp_path / "out")
         assert result.exit_code == 1
         assert path.name in result.output
+        assert message in result.output
     assert not (tmp_path / "out").exists()
 
 
 def test_wrong_camera_files_are_refused(network, tmp_path):
     cameras = tmp_path / "cameras.json"
-    for content, message in (("[", "cameras.json"), ("{}", "expected a list"), ("[[1, 2, 3]]", "entry 0 is no label")):
-        cameras.write_text(content)
+    for content, message in (
+        ("[", "cameras.json"),
+        ("{}", "expected a list"),
+        ("[[1, 2, 3]]", "entry 0 is no label"),
+        ("\xe9", "no JSON file"),
+    ):
+        cameras.write_text(content, encoding="latin-1")
         result = run(network, tmp_path / "out", f"--cameras={cameras}")
         assert result.exit_code == 1
         assert message in result.output

@@ -31,6 +31,12 @@ def test_wrong_lists(text):
         parse_ints(text)
 
 
+def test_seeds_end_where_those_of_numpy_end():
+    assert parse_ints("4294967295") == [4294967295]
+    with pytest.raises(ValueError, match="4294967296 is above 4294967295"):
+        parse_ints("0,4294967290-4294967296")
+
+
 def test_types_of_options():
     assert FloatList(2).convert("0.3,-1", None, None) == (0.3, -1.0)
     assert GridSize().convert("4x2", None, None) == GridSize().convert("4,2", None, None) == (4, 2)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from typing import Any
 
 import mrcfile
@@ -227,6 +229,16 @@ def test_mrc_bytes_depend_on_the_volume_alone(tmp_path):
     first = shapes.save_mrc(tmp_path / "a.mrc", grid, SIDE).read_bytes()
     assert shapes.save_mrc(tmp_path / "b.mrc", grid, SIDE).read_bytes() == first
     assert shapes.save_mrc(tmp_path / "b.mrc", grid + 1, SIDE).read_bytes() != first
+
+
+def test_a_full_disk_leaves_no_volume(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.mrc"):
+        shapes.save_mrc(tmp_path / "a.mrc", np.zeros([4, 4, 4], np.float32), SIDE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_published_volume_is_the_grid_with_its_first_axis_flipped(tmp_path):
