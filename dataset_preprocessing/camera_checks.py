@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def check_cameras(report: Report, names: list[str], labels: Floats) -> None:
     def where(mask: Any) -> list[str]:
         return [names[row] for row in np.flatnonzero(mask)]
 
-    source = f"{_IMPORT} --source={report.path} --dest=NEW.zip"
+    source = f"{_IMPORT} --source={shlex.quote(str(report.path))} --dest=NEW.zip"
     center = matrices[:, :2, 2]
     pixels = (np.abs(center) > 3).any(axis=1) | (np.abs(matrices[:, [0, 1], [0, 1]]) > 50).any(axis=1)
     report.add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def _check_headers(archive: Archive, report: Report) -> None:
             headers[name] = image_header(archive, name)
         except ArchiveError:
             broken.append(name)
-    again = f"{_CONVERT} --source={report.path} --dest=NEW.zip"
+    again = f"{_CONVERT} --source={shlex.quote(str(report.path))} --dest=NEW.zip"
     report.add("error", "broken", "pictures that cannot be read", broken, f"replace them, or {again} --skip-broken")
     kinds = {
         "16-bit": (lambda mode: mode.endswith(";16") or mode.startswith("I"), "have 16 bits a channel, not 8"),
@@ -167,7 +168,7 @@ def _check_labels(archive: Archive, report: Report) -> None:
         "no label",
         "pictures without a label",
         without,
-        "add their labels, or drop them with dataset_tool.py subset",
+        "add their labels, or drop them with dataset_tool.py subset --labelled",
     )
     report.labels = _check_numbers(report, {n: entries[n] for n in report.images if entries.get(n) is not None})
     if report.labels:
@@ -215,7 +216,7 @@ def summarize(report: Report) -> str:
     size = ", ".join(f"{count} of {width}x{height}" for (width, height), count in report.sizes.most_common(3))
     lines = [f"{report.path}: {len(report.images)} pictures ({size or 'none'}), {len(report.labels)} camera labels"]
     lines += sorted(map(str, report.findings))
-    verdict = f"{len(report.errors)} errors, {len(report.findings) - len(report.errors)} warnings"
+    verdict = f"errors: {len(report.errors)}, warnings: {len(report.findings) - len(report.errors)}"
     return "\n".join([*lines, "all is well" if not report.findings else verdict])
 
 

@@ -13,6 +13,7 @@ from dataset_preprocessing.building import Summary
 from dataset_preprocessing.converting import parse_resolution
 from dataset_preprocessing.parallel import default_workers
 from dataset_preprocessing.storage import StorageError
+from dnnlib.refusals import refusals_in_words
 from training.archive import ArchiveError
 
 Command = Callable[..., Any]
@@ -67,12 +68,13 @@ picture_options = options(
 
 
 def plain_errors(command: Command) -> Command:
-    """The command with the data tools' kinds of error turned into one message and exit status 1."""
+    """The command with the data tools' kinds of error, and the system's, turned into one message and exit status 1."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with refusals_in_words():
+                return command(*args, **kwargs)
         except (ArchiveError, StorageError) as error:
             text = str(error).encode("utf-8", "backslashreplace").decode()
             raise click.ClickException(text) from None

@@ -14,4 +14,4 @@ def need(package: str, purpose: str, extra: str = "data") -> Any:
         return importlib.import_module(package)
     except ImportError:
         name = package.partition(".")[0]
-        raise ArchiveError(f"{purpose} needs {name}: `pip install gan3d[{extra}]`") from None
+        raise ArchiveError(f"{purpose} needs {name}: `pip install .[{extra}]` in the folder of this project") from None

@@ -254,7 +254,7 @@ def _subset(names: Iterable[str], max_size: int | None, seed: int) -> list[str]:
 
 def _label_row(label: Any, where: str) -> list[float]:
     if label is None:
-        raise DatasetError(f"{where} has no label; remove the picture with `dataset_tool.py subset`, or add its label")
+        raise DatasetError(f"{where} has no label; drop such pictures with `dataset_tool.py subset --labelled`")
     if isinstance(label, int):
         raise DatasetError(f"{where} is labelled with a class, not a camera; add cameras with `dataset_tool.py poses`")
     if not isinstance(label, list) or len(label) != LABEL_SIZE:

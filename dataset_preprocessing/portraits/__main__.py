@@ -19,7 +19,7 @@ _path = click.Path(path_type=Path)
 def main() -> None:
     """Turn photographs of faces into a posed set, cropped like the FFHQ pictures of EG3D.
 
-    Two things are needed besides the photographs: `pip install gan3d[portraits]` (mediapipe 0.10.14), and the canonical
+    Two things are needed besides the photographs: `pip install .[portraits]` (mediapipe 0.10.14), and the canonical
     face model (Apache-2.0) of the npm package @mediapipe/face_mesh, which `fetch-face-model` gets.
     """
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from dataset_preprocessing.commands import plain_errors
 from dataset_preprocessing.parallel import default_workers
-from dataset_preprocessing.storage import StorageError
 from dataset_preprocessing.synthetic.make import RANGES, Options, Range, make_set
 
 
@@ -40,6 +40,7 @@ from dataset_preprocessing.synthetic.make import RANGES, Options, Range, make_se
     help="Rays per pixel and side.",
 )
 @click.option("--workers", default=default_workers, type=click.IntRange(min=1), help="Processes [default: all cores].")
+@plain_errors
 def main(
     dest: Path,
     resolution: int,
@@ -60,10 +61,7 @@ def main(
     the same bytes, and an interrupted run is finished by the same command.
     """
     options = Options(resolution, seed, background == "white", camera_range, views, int(supersampling))
-    try:
-        truth_dest = make_set(dest.expanduser(), options, count, workers)
-    except StorageError as error:
-        raise click.ClickException(str(error)) from None
+    truth_dest = make_set(dest.expanduser(), options, count, workers)
     click.echo(f"{count} pictures of {resolution}x{resolution} in {dest}, ground truth in {truth_dest}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shlex
 import zipfile
 
 import numpy as np
@@ -133,6 +134,14 @@ def test_planted_faults(tmp_path, fault):
     assert name in found[code].files
     assert mend in found[code].mend
     assert name in str(found[code]) or len(found[code].files) > 5
+
+
+def test_mends_can_be_pasted_whatever_the_set_is_called(tmp_path):
+    folder = tmp_path / "my sets"
+    folder.mkdir()
+    path = write_zip(folder / "it's.zip", PLANTED["inverted"][0])
+    (finding,) = full_check(path).errors
+    assert f"--source={path}" in shlex.split(finding.mend)
 
 
 def test_duplicate_names(tmp_path):
