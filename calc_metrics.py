@@ -22,6 +22,7 @@ from torch_utils import distributed
 from training import snapshot
 from training.archive import ArchiveError
 from training.dataset import DataConfig, DatasetError
+from training.run_folder import OPTIONS_FILE
 from training.snapshot import SnapshotError
 
 CARD = "scorecard"
@@ -100,12 +101,16 @@ def write_card(evaluation: Evaluation, network: Path) -> list[dict[str, Any]]:
     return list(card.records)
 
 
+def in_run(network: Path) -> bool:
+    """Whether a snapshot lies in the folder of a run, where result lines are kept."""
+    return (network.resolve().parent / OPTIONS_FILE).is_file()
+
+
 def report(records: Sequence[dict[str, Any]], network: Path, verbose: bool) -> None:
     """Prints the result lines, and appends them beside the snapshot where that is a run's folder."""
-    folder = network.resolve().parent
-    in_run = (folder / "training_options.json").is_file()
+    path = network.resolve()
     for record in records:
-        line = results.append(record, folder, network.resolve()) if in_run else record
+        line = results.append(record, path.parent, path) if in_run(path) else record
         print(json.dumps(line))
         if "error" in record:
             print(f"Error: {network.name}: {results.summary(record)}", file=sys.stderr)
@@ -117,12 +122,14 @@ def data_of(kwargs: dict[str, Any] | None, path: str | None, mirror: bool | None
     """The data set to compare with: the given one, or the one that the snapshot was trained on.
 
     `kwargs` are the snapshot's notes on its data, ours or those of a published file (which says xflip for mirror).
-    Raises MetricError where neither is known.
+    Raises MetricError where neither is known, or the latter is not there.
     """
     known = kwargs or {}
     chosen = path or known.get("path")
     if not chosen:
         raise MetricError("the snapshot does not say what it was trained on; give the data set with --data")
+    if path is None and not Path(chosen).expanduser().exists():
+        raise MetricError(f"the snapshot was trained on {chosen}, which is not there; give the data set with --data")
     mirrored = bool(known.get("mirror", known.get("xflip", False))) if mirror is None else mirror
     return DataConfig(path=str(chosen), mirror=mirrored, max_size=None if path else known.get("max_size"))
 
@@ -232,12 +239,18 @@ def main(
     """
     try:
         names = [] if metrics.strip() == CARD else registry.parse_names(metrics)
+        if not names and (best or metrics.strip() != CARD):
+            raise MetricError(f"--metrics={metrics}: name at least one metric, such as fid50k_full")
         if best:
             print_best(networks, names)
             return
         sources = dict(parse_source(text) for text in detectors)
         registry.require(names or ["fid2_lite"], Detectors(sources))
         files = [file for network in networks for file in snapshots_of(network, every)]
+        if plot is not None and not any(in_run(file) for file in files):
+            raise MetricError(
+                "--plot: none of these snapshots lies in the folder of a run, where result lines are kept"
+            )
         job = Job(
             networks=tuple(files),
             names=tuple(names),

@@ -149,6 +149,18 @@ def test_a_snapshot_outside_of_a_run_is_only_printed(run_folder: Path, inception
     shutil.copy(run_folder / "network-snapshot-000001.pkl", alone)
     assert records(run(f"--network={alone}", "--metrics=fid12_full", inception))
     assert not list(tmp_path.glob("*.jsonl"))
+    refused = run(f"--network={alone}", "--metrics=separation4", f"--plot={tmp_path / 'a.svg'}", fails=True)
+    assert "--plot: none of these snapshots lies in the folder of a run" in refused.output
+
+
+def test_a_snapshot_whose_data_set_is_elsewhere_asks_for_it(run_folder: Path, data: Path) -> None:
+    data.rename(data.with_name("moved"))
+    network = f"--network={run_folder / 'network-snapshot-000001.pkl'}"
+    assert (
+        f"was trained on {data}, which is not there; give the data set with --data"
+        in run(network, "--metrics=separation4", fails=True).stderr
+    )
+    assert records(run(network, "--metrics=separation4", f"--data={data.with_name('moved')}"))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +172,9 @@ def test_a_snapshot_outside_of_a_run_is_only_printed(run_folder: Path, inception
         (["--metrics=separation4", "--data=/nowhere.zip"], "no such file"),
         (["--metrics=depth4_trained"], "no ground truth beside it to learn depth from"),
         (["--metrics=separation4", "--compare"], "two different snapshots"),
+        (["--metrics="], "--metrics=: name at least one metric"),
+        (["--metrics=none"], "--metrics=none: name at least one metric"),
+        (["--metrics=scorecard", "--best"], "--metrics=scorecard: name at least one metric"),
     ],
 )
 def test_wrong_input_is_one_message(run_folder: Path, words: list[str], message: str) -> None:
