@@ -75,7 +75,15 @@ def main(
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Train a 3D GAN on posed pictures."""
+    """Train a 3D GAN on posed pictures.
+
+    A new run needs --outdir, --cfg, --data, --gpus, --batch and --gamma; one that goes on (--resume=latest), --outdir
+    alone. All else has the value in brackets.
+
+    \b
+    python train.py --outdir=training-runs --cfg=ffhq --data=DATA.zip --gpus=1 --batch=32 --gamma=1
+    python train.py --outdir=training-runs --resume=latest
+    """  # noqa: D301
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"resume_blur": resume_blur, "resume_kimg": resume_kimg}
     names = {name: value for name, value in (("model", model), ("cfg", cfg)) if value is not None}

@@ -260,8 +260,10 @@ def training_state_path(snapshot: str | os.PathLike) -> Path:
 def resolve_resume(resume: str, outdir: str | os.PathLike) -> str:
     """The file or address that `--resume` means: for "latest", the last snapshot of the newest run in `outdir`.
 
-    Runs without a snapshot are passed over. Raises SnapshotError where there is no snapshot at all.
+    Runs without a snapshot are passed over. Raises SnapshotError where there is no snapshot at all, and for a folder.
     """
+    if Path(resume).expanduser().is_dir() and resume != "latest":
+        raise SnapshotError(f"--resume={resume}: that is a folder; name a snapshot in it, or latest for the newest run")
     if resume != "latest":
         return resume
     found = []

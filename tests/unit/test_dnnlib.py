@@ -78,9 +78,10 @@ def test_refusals_of_the_system_are_one_sentence(tmp_path):
         with pytest.raises(click.ClickException) as refused:
             command(error)
         assert refused.value.message == message
-    for error in (BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("none of the system's"), ValueError("x")):
-        with pytest.raises(type(error)):
-            command(error)
+    others = (BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("none of the system's"), ValueError("x"))
+    for other in others:
+        with pytest.raises(type(other)):
+            command(other)
 
 
 @pytest.fixture
