@@ -340,8 +340,8 @@ def test_files_that_are_none(content, tmp_path):
 
 
 def test_missing_file_and_folder(tmp_path):
-    for path in (tmp_path / "none.pkl", tmp_path):
-        with pytest.raises(SnapshotError, match="there is no such file"):
+    for path, message in ((tmp_path / "none.pkl", "there is no such file"), (tmp_path, "that is a folder; name a file")):
+        with pytest.raises(SnapshotError, match=message):
             read(path)
 
 
