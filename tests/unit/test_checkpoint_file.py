@@ -340,7 +340,7 @@ def test_files_that_are_none(content, tmp_path):
 
 
 def test_missing_file_and_folder(tmp_path):
-    for path, message in ((tmp_path / "none.pkl", "there is no such file"), (tmp_path, "that is a folder; name a file")):
+    for path, message in ((tmp_path / "none.pkl", "there is no such file"), (tmp_path, "that is a folder")):
         with pytest.raises(SnapshotError, match=message):
             read(path)
 
