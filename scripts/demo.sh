@@ -32,7 +32,7 @@ say "1. A posed data set: toy animals in front of random surroundings"
 say "2. BallGAN learns it for $minutes minutes; an interrupt ends a run cleanly, with a snapshot"
 step env OMP_NUM_THREADS=1 timeout --signal=INT "${minutes}m" "$python" train.py --outdir="$folder/runs" --model=ballgan --cfg=ffhq \
     --data="$folder/toys.zip" --gamma=0.5 --bg_pe=30 --bg_transmittance_reg=0.2 \
-    --bg_transmittance_reg_start=4000 --metrics=none "${size[@]}" || [ $? = 124 ]
+    --bg_transmittance_reg_start=4000 --set generator.view.pivot=0,0,0 --metrics=none "${size[@]}" || [ $? = 124 ]
 run=$(ls -d "$folder"/runs/*/ | tail -n 1)
 network=$(ls "$run"network-snapshot-*.pkl | tail -n 1)
 
