@@ -19,7 +19,7 @@ from metrics.evaluation import MetricError
 from metrics.features import DetectorError, Detectors, parse_source
 from torch_utils import distributed
 from training import resume
-from training.checks import check, check_devices
+from training.checks import check, check_devices, view_advice
 from training.config import ConfigError, TrainConfig, override, to_dict
 from training.dataset import DatasetError, ImageDataset
 from training.launch import launch
@@ -165,6 +165,8 @@ def begun(given: Given, names: Mapping[str, str], sets: Sequence[str], source: s
             start = Start("stage", source, images_before(snapshot.facts, given["resume_kimg"]))
     config = with_sets(config, sets)
     check(config, dataset)
+    if advice := view_advice(config, dataset):
+        say(advice)
     return Plan(model, cfg, config, start)
 
 

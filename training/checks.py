@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 
+import numpy as np
 import torch
 
 from dataset_preprocessing.camera_checks import camera_errors
+from dataset_preprocessing.cameras import Floats, split_label
+from dataset_preprocessing.conventions import focus
 from metrics import registry
 from metrics.types import MetricError
 from torch_utils import distributed
@@ -98,6 +102,36 @@ def check_cameras(config: TrainConfig, dataset: ImageDataset) -> None:
             f"--radius={background.radius:g}: the sphere must contain the camera of the snapshot pictures, at "
             f"{config.generator.view.radius:g} (generator.view.radius)"
         )
+
+
+def view_advice(config: TrainConfig, dataset: ImageDataset) -> str | None:
+    """What to set so that pictures and films are seen as the data set's cameras see, or None where they are.
+
+    A pivot is off where the median camera has it further beside the middle of the picture than a twentieth of its
+    width, and the point that the cameras look at less than half as far; distance (from the origin, as published
+    pictures count it) and field of view are off by a tenth.
+    """
+    poses, matrices = split_label(dataset.labels.double().numpy())
+    focal, positions, axes = float(np.median(matrices[:, 0, 0])), poses[:, :3, 3], poses[:, :3, 2]
+
+    def beside(point: Floats) -> float:
+        towards = point - positions
+        depth = (towards * axes).sum(axis=1)
+        return float(np.median(np.linalg.norm(towards - depth[:, None] * axes, axis=1) / depth) * focal)
+
+    view, point = config.generator.view, focus(poses).round(2) + 0.0
+    radius = float(np.median(np.linalg.norm(positions, axis=1)))
+    fov = math.degrees(2 * math.atan(math.sqrt(0.5) / focal))
+    better = []
+    if beside(np.array(view.pivot)) > max(0.05, 2 * beside(point)):
+        better.append(f"--set generator.view.pivot={','.join(f'{value:g}' for value in point)}")
+    if not 0.9 < view.radius / radius < 1.1:
+        better.append(f"--set generator.view.radius={radius:.3g}")
+    if not 0.9 < view.fov_deg / fov < 1.1:
+        better.append(f"--set generator.view.fov_deg={fov:.3g}")
+    if not better:
+        return None
+    return f"Pictures and films would not be seen as this data set's cameras see: {' '.join(better)} mends that."
 
 
 def check_networks(config: TrainConfig) -> Generator:

@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dataset_preprocessing import cameras
@@ -17,7 +18,8 @@ from dataset_preprocessing.checking import as_json, full_check, quick_check, sum
 from dataset_preprocessing.conventions import Fix, diagnose
 from dataset_preprocessing.report_page import write_page
 from tests.unit.test_dataset import picture, png, write_folder, write_zip
-from training.checks import check_cameras
+from training.cameras.prior import FRONT, ViewConfig, orbit_camera
+from training.checks import check_cameras, view_advice
 from training.config import ConfigError, TrainConfig
 from training.dataset import DataConfig, ImageDataset
 
@@ -246,6 +248,28 @@ def test_page_shows_cameras_findings_and_pictures(tmp_path):
     assert "&lt;b&gt;.png" in page
     empty = write_page(quick_check(str(tmp_path / "nothing")))
     assert "no such file" in empty
+
+
+@pytest.mark.parametrize(
+    ("view", "yaw", "advice"),
+    [
+        (ViewConfig(), 0.5, None),
+        (ViewConfig(pivot=(0, 0, 0)), 0.5, "--set generator.view.pivot=0,0,0"),
+        (ViewConfig(pivot=(0, 0, 0)), 0.01, None),
+        (ViewConfig(radius=2.0, fov_deg=40), 0.5, "--set generator.view.radius=2 --set generator.view.fov_deg=40"),
+    ],
+    ids=["as the preset", "another centre", "all from the front", "another camera"],
+)
+def test_training_tells_what_shows_a_set_as_its_cameras_do(tmp_path, view, yaw, advice):
+    spread = torch.linspace(-1, 1, COUNT)
+    labels = orbit_camera(FRONT + yaw * spread, FRONT + 0.3 * spread.square(), view).to_label().tolist()
+    data = DataConfig(path=write_zip(tmp_path / "set.zip", good_files(dict(zip(NAMES, labels, strict=True)))))
+    told = view_advice(TrainConfig(data=data), ImageDataset(data))
+    if advice is None:
+        assert told is None
+    else:
+        assert told is not None
+        assert f": {advice} mends that." in told
 
 
 @pytest.mark.parametrize(
