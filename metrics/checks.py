@@ -89,6 +89,11 @@ class Check:
     tells: str
     over: str | None = None
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Plain names of the metrics that the value comes from."""
+        return tuple(name.partition("_")[0] for name in (self.value, self.over) if name)
+
     def read(self, values: Mapping[str, float]) -> float | None:
         """The value among all values, None where what it needs was not computed."""
         if self.value not in values or (self.over is not None and self.over not in values):

@@ -14,6 +14,7 @@ from metrics.checks import QUESTIONS, Check
 from metrics.estimators.truth import PARAMETERS, Truth
 from metrics.evaluation import Evaluation
 from metrics.ground_truth import GroundTruth
+from metrics.types import MetricError
 from torch_utils import distributed
 from training.archive import parse_json
 from training.dataset import ImageDataset
@@ -30,16 +31,25 @@ class Counts:
 
 @dataclass(frozen=True)
 class Line:
-    """A check with its outcome, and the value of a perfect renderer where the data set has one."""
+    """A check with its outcome, and the value of a perfect renderer where the data set has one.
+
+    value: None where the metric failed; `error` says why.
+    """
 
     check: Check
-    value: float
+    value: float | None
     ideal: float | None
+    error: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the value is good."""
-        return self.check.gate.passes(self.value, self.ideal)
+        """Whether there is a value, and a good one."""
+        return self.value is not None and self.check.gate.passes(self.value, self.ideal)
+
+    @property
+    def tells(self) -> str:
+        """What a check that did not pass means."""
+        return "" if self.passed else self.error or self.check.tells
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Card:
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for JSON."""
         return {
-            line.check.key: {"value": line.value, "ideal": line.ideal, "passed": line.passed}
+            line.check.key: {"value": line.value, "ideal": line.ideal, "passed": line.passed, "tells": line.tells}
             for lines in self.answers.values()
             for line in lines
         }
@@ -88,22 +98,34 @@ def names_for(dataset: ImageDataset, generator: Any, counts: Counts) -> dict[str
 
 
 def measure(evaluation: Evaluation, counts: Counts | None = None, snapshot: Path | None = None) -> Card:
-    """The card of an evaluation; where the data set is synthetic, beside what a perfect renderer of it scores."""
+    """The card of an evaluation; where the data set is synthetic, beside what a perfect renderer of it scores.
+
+    A metric that fails fails its checks. Raises MetricError where all do.
+    """
     counts = counts or Counts()
     names = names_for(evaluation.dataset, evaluation.generator, counts)
     with evaluation.generator_at_rest():
-        records = [registry.measure(evaluation, *registry.find(name), snapshot) for name in names.values()]
+        records = [registry.attempt(evaluation, *registry.find(name), snapshot) for name in names.values()]
+    errors = {plain: record["error"] for plain, record in zip(names, records, strict=True) if "error" in record}
+    if len(errors) == len(names):
+        raise MetricError(next(iter(errors.values())))
     ideal = ideal_values(evaluation, counts)
-    return Card(answers(plain_values(names, records), ideal), tuple(records))
+    return Card(answers(plain_values(names, records), ideal, errors), tuple(records))
 
 
-def answers(values: Mapping[str, float], ideal: Mapping[str, float] | None) -> dict[str, tuple[Line, ...]]:
-    """The lines of each question for which there are values."""
-    found = {}
-    for question, checks in QUESTIONS.items():
-        read = [(check, check.read(values), check.read(ideal or {})) for check in checks]
-        found[question] = tuple(Line(check, value, best) for check, value, best in read if value is not None)
-    return found
+def answers(
+    values: Mapping[str, float], ideal: Mapping[str, float] | None, errors: Mapping[str, str]
+) -> dict[str, tuple[Line, ...]]:
+    """The lines of each question for which there are values, or errors of the metrics that should give them."""
+
+    def line(check: Check) -> Line | None:
+        value, error = check.read(values), " ".join(errors[name] for name in check.metrics if name in errors)
+        return Line(check, value, check.read(ideal or {}), error) if value is not None or error else None
+
+    return {
+        question: tuple(found for check in checks if (found := line(check)) is not None)
+        for question, checks in QUESTIONS.items()
+    }
 
 
 def plain_values(names: Mapping[str, str], records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

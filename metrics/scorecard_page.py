@@ -58,10 +58,10 @@ def answer(question: str, lines: tuple[Line, ...]) -> str:
     rows.append("<table><tr><th>check<th class=n>value<th class=n>perfect renderer<th>good is<th>otherwise</tr>")
     for line in lines:
         ideal = "" if line.ideal is None else f"{line.ideal:.4g}"
-        tells = "" if line.passed else html.escape(line.check.tells)
+        value = "none" if line.value is None else f"{line.value:.4g}"
         rows.append(
-            f"<tr><td>{html.escape(line.check.title)}<td class='n {'yes' if line.passed else 'no'}'>{line.value:.4g}"
-            f"<td class=n>{ideal}<td>{html.escape(line.check.gate.rule(line.ideal))}<td>{tells}</tr>"
+            f"<tr><td>{html.escape(line.check.title)}<td class='n {'yes' if line.passed else 'no'}'>{value}"
+            f"<td class=n>{ideal}<td>{html.escape(line.check.gate.rule(line.ideal))}<td>{html.escape(line.tells)}</tr>"
         )
     return "\n".join(rows) + "</table>"
 
@@ -127,7 +127,7 @@ def protocol(card: Card) -> str:
     """Where the numbers come from, in small print."""
     rows = ["<h2>Protocol</h2><table class=facts>"]
     for record in card.records:
-        values = ", ".join(f"{name} {value:.6g}" for name, value in record["results"].items())
+        values = ", ".join(f"{name} {value:.6g}" for name, value in record["results"].items()) or record["metric"]
         facts = {
             key: record["protocol"][key]
             for key in ("generated", "real", "detector", "conditioning", "seed")

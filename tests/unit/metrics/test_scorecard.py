@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dataset_preprocessing.synthetic.make import Options, make_set
-from metrics import scorecard, scorecard_page
+from metrics import registry, scorecard, scorecard_page
 from metrics.checks import QUESTIONS, Around, AtLeast, AtMost
 from metrics.estimators.recipe import Recipe
 from metrics.evaluation import Evaluation
@@ -15,6 +16,7 @@ from metrics.features import Detectors
 from metrics.ground_truth import GroundTruth
 from metrics.scorecard import Card, Counts, answers, plain_values
 from metrics.store import Store
+from metrics.types import MetricError
 from tests.unit.metrics import planted
 from training.dataset import DataConfig, ImageDataset
 
@@ -71,7 +73,7 @@ def test_gates() -> None:
 
 
 def test_lines_of_values() -> None:
-    found = answers({"fid": 10.0, "fid3d": 20.0, "separation": 0.9}, {"fid": 4.0})
+    found = answers({"fid": 10.0, "fid3d": 20.0, "separation": 0.9}, {"fid": 4.0}, {})
     lines = {line.check.key: line for lines in found.values() for line in lines}
     assert set(lines) == {"leak", "fid", "separation"}
     assert lines["leak"].value == 2.0
@@ -79,8 +81,41 @@ def test_lines_of_values() -> None:
     assert not lines["fid"].passed
     assert lines["separation"].passed
     assert set(lines) < ALL
+    assert lines["separation"].tells == ""
+    assert lines["fid"].tells == "pictures unlike the real ones"
     records = [
         {"metric": "fid64_full_lite", "results": {"fid64_full_lite": 1.0}},
         {"metric": "pr64_3_lite", "results": {"pr64_3_lite_recall": 0.5}},
     ]
     assert plain_values({"fid": "", "pr": ""}, records) == {"fid": 1.0, "pr_recall": 0.5}
+
+
+def test_a_metric_that_fails_fails_its_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_set(
+        tmp_path / "data.zip",
+        Options(resolution=16, seed=0, white=False, camera_range="frontal", views=1, supersampling=1),
+        count=4,
+        workers=1,
+    )
+    dataset = ImageDataset(DataConfig(path=str(tmp_path / "data.zip")))
+    evaluation = Evaluation(GroundTruth(16, False), dataset, Detectors(), Store(tmp_path / "store"), progress=False)
+    monkeypatch.setattr(scorecard, "ideal_values", lambda *_: None)
+    failing = {"reprojection10"}
+
+    def attempt(_: Evaluation, __: object, request: registry.Request, ___: object) -> dict[str, Any]:
+        name = request.name
+        outcome = {"error": "no <surface>", "results": {}} if name in failing else {"results": {name: 1.0}}
+        return {"metric": name, "protocol": {}, "total_time_str": "1s", "snapshot": None, **outcome}
+
+    monkeypatch.setattr(registry, "attempt", attempt)
+    counts = Counts(pictures=16, scenes=10, meshes=1)
+    card = scorecard.measure(evaluation, counts)
+    outcome = card.to_dict()["reprojection"]
+    assert outcome == {"value": None, "ideal": None, "passed": False, "tells": "no <surface>"}
+    assert "fid" in card.to_dict()
+    scorecard_page.write(tmp_path / "card.html", card, evaluation, "Card")
+    assert "none<td class=n><td>at most 0.02<td>no &lt;surface&gt;" in (tmp_path / "card.html").read_text()
+
+    failing |= set(scorecard.names_for(dataset, evaluation.generator, counts).values())
+    with pytest.raises(MetricError, match="no <surface>"):
+        scorecard.measure(evaluation, counts)
