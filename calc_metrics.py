@@ -142,10 +142,7 @@ def snapshots_of(network: str, every: bool) -> list[Path]:
     path = Path(network).expanduser()
     if is_url(network) or not (path.is_dir() or every):
         return [fetch(network)]
-    folder = path if path.is_dir() else path.parent
-    found = sorted(folder.glob("network-snapshot-*.pkl"))
-    if not found:
-        raise SnapshotError(f"{folder}: there are no snapshots (network-snapshot-*.pkl) in this folder")
+    found = snapshot.snapshots_in(path if path.is_dir() else path.parent)
     return found if every else found[-1:]
 
 

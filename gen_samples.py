@@ -106,7 +106,7 @@ def published_background_options(command: Callable[..., None]) -> Callable[..., 
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--network", metavar="FILE|URL", required=True, help="Snapshot to look at.")
+@click.option("--network", metavar="PKL|URL|RUN", required=True, help="Snapshot, or folder of a run.")
 @click.option("--seeds", type=IntList(), required=True, help="Seeds such as 0,1,4-6.")
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
 @click.option("--bg-seeds", type=IntList(), help="Seeds of the surroundings; default: those of the scenes.")

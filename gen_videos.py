@@ -112,7 +112,7 @@ def save_film(path: Path, reel: Reel, fps: int, plan: dict, keep_frames: bool) -
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--network", metavar="FILE|URL", required=True, help="Snapshot to look at.")
+@click.option("--network", metavar="PKL|URL|RUN", required=True, help="Snapshot, or folder of a run.")
 @click.option("--seeds", type=IntList(), required=True, help="Seeds such as 0,1,4-6, the key frames of the cells.")
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
 @click.option("--bg-seeds", type=IntList(), help="Seeds of the surroundings; default: those of the scenes.")

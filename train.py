@@ -50,7 +50,7 @@ def with_table_options(command: Callable) -> Callable:
 @click.option("--cfg", type=click.Choice(list(GEOMETRIES)), help="Sampling and cameras for a kind of data set.")
 @with_table_options
 @click.option("--detector", "detectors", multiple=True, metavar="NAME=FILE|URL", help="Feature network of a metric.")
-@click.option("--resume", help="Snapshot (file or address) to start from, or `latest`: go on with the newest run.")
+@click.option("--resume", help="Snapshot (file, address or run) to start from, or `latest`: go on with the newest run.")
 @click.option(
     "--resume-mode",
     type=click.Choice(["auto", "continue", "stage"]),

@@ -304,7 +304,7 @@ def looking(position: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--network", "networks", metavar="FILE|URL", multiple=True, help="Snapshot to offer; may be repeated.")
+@click.option("--network", "networks", metavar="PKL|URL|RUN", multiple=True, help="Snapshot to offer; may be repeated.")
 @click.option(
     "--runs",
     type=click.Path(file_okay=False, path_type=Path),

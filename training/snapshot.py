@@ -84,12 +84,14 @@ def rebuild_network(tag: str, config: dict, state: dict) -> Network:
 
 
 def load(source: str | os.PathLike, device: torch.device | str = "cpu") -> Snapshot:
-    """The snapshot in a file or at an address, ours or a published one; its networks come on `device`.
+    """The snapshot in a file or at an address, ours or a published one, or the last of a run's folder.
 
-    Addresses are downloaded once into the cache folder. Nothing in the file is imported or run.
+    Its networks come on `device`. Addresses are downloaded once into the cache folder. Nothing in the file is imported
+    or run.
     Raises SnapshotError, in one sentence, for anything that is not a usable snapshot.
     """
     path = fetch(source) if is_url(os.fspath(source)) else Path(source).expanduser()
+    path = snapshots_in(path)[-1] if path.is_dir() else path
     snapshot = Snapshot(read(path), path, torch.device(device))
     if is_url(os.fspath(source)):
         print(f"{source} is kept as {path} (SHA-256 {snapshot.sha256})")
@@ -250,6 +252,14 @@ def snapshot_name(kimg: int) -> str:
     return f"network-snapshot-{kimg:06d}.pkl"
 
 
+def snapshots_in(folder: Path) -> list[Path]:
+    """The snapshots of a run's folder, oldest first. Raises SnapshotError where there is none."""
+    found = sorted(path for path in folder.iterdir() if SNAPSHOT_NAME.fullmatch(path.name))
+    if not found:
+        raise SnapshotError(f"{folder}: there are no snapshots (network-snapshot-*.pkl) in this folder")
+    return found
+
+
 def training_state_path(snapshot: str | os.PathLike) -> Path:
     """Where the training state of a snapshot file lies; an address or a file of another name has none there."""
     path = Path(snapshot)
@@ -260,12 +270,12 @@ def training_state_path(snapshot: str | os.PathLike) -> Path:
 def resolve_resume(resume: str, outdir: str | os.PathLike) -> str:
     """The file or address that `--resume` means: for "latest", the last snapshot of the newest run in `outdir`.
 
-    Runs without a snapshot are passed over. Raises SnapshotError where there is no snapshot at all, and for a folder.
+    For the folder of a run it is the last snapshot there. Runs without a snapshot are passed over. Raises SnapshotError
+    where there is no snapshot at all.
     """
-    if Path(resume).expanduser().is_dir() and resume != "latest":
-        raise SnapshotError(f"--resume={resume}: that is a folder; name a snapshot in it, or latest for the newest run")
     if resume != "latest":
-        return resume
+        folder = Path(resume).expanduser()
+        return str(snapshots_in(folder)[-1]) if folder.is_dir() else resume
     found = []
     for path in Path(outdir).expanduser().glob("*/network-snapshot-*.pkl"):
         run, kimg = re.match(r"\d+", path.parent.name), SNAPSHOT_NAME.fullmatch(path.name)

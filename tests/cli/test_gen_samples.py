@@ -231,7 +231,11 @@ def test_wrong_options_are_refused(network, tmp_path, options, message):
 def test_wrong_networks_are_refused(tmp_path):
     text = tmp_path / "text.pkl"
     text.write_text("no network")
-    cases = {tmp_path / "missing.pkl": "no such file", text: "not a usable snapshot", tmp_path: "that is a folder"}
+    cases = {
+        tmp_path / "missing.pkl": "no such file",
+        text: "not a usable snapshot",
+        tmp_path: "there are no snapshots",
+    }
     for path, message in cases.items():
         result = run(path, tmp_path / "out")
         assert result.exit_code == 1

@@ -163,7 +163,7 @@ WRONG = [
     (("--fg_density_reg=1", "--set=generator.renderer.depth_resolution_importance=0"), "--fg_density_reg looks at"),
     (("--resume=latest",), "--resume=latest: there is no snapshot in the runs of"),
     (("--resume=nothing.pkl",), "nothing.pkl"),
-    (("--resume=~",), "--resume=~: that is a folder; name a snapshot in it"),
+    (("--resume=~",), "there are no snapshots (network-snapshot-*.pkl) in this folder"),
     (("--resume-mode=continue",), "--resume-mode=continue: "),
     (("--set=data.resolution=128",), "128"),
     (("--metrics=fid50k_full",), "the inception network is not part of this package"),

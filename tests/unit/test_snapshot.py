@@ -271,6 +271,13 @@ def test_training_states_that_are_none(tmp_path):
         snapshot.load_training_state(path)
 
 
+def test_folder_of_a_run_stands_for_its_last_snapshot(file):
+    (file.parent / "network-snapshot-000001.pkl").write_text("older")
+    (file.parent / "training-state-000009.pt").write_text("no snapshot")
+    assert [path.name[17:23] for path in snapshot.snapshots_in(file.parent)] == ["000001", "000003"]
+    assert snapshot.load(file.parent).path == file
+
+
 def test_names():
     assert snapshot.snapshot_name(12) == "network-snapshot-000012.pkl"
     assert snapshot.training_state_path("runs/network-snapshot-000012.pkl") == Path("runs/training-state-000012.pt")
@@ -289,6 +296,9 @@ def test_resume_latest(tmp_path):
     expected = str(tmp_path / "00002-b" / "network-snapshot-000010.pkl")
     assert snapshot.resolve_resume("latest", tmp_path) == expected
     assert snapshot.resolve_resume("https://example.com/net.pkl", tmp_path) == "https://example.com/net.pkl"
+    assert snapshot.resolve_resume(str(tmp_path / "00002-b"), "elsewhere") == expected
+    with pytest.raises(SnapshotError, match=r"00003-c: there are no snapshots \(network-snapshot-\*\.pkl\)"):
+        snapshot.resolve_resume(str(tmp_path / "00003-c"), tmp_path)
     with pytest.raises(SnapshotError, match="--resume=latest: there is no snapshot in the runs of"):
         snapshot.resolve_resume("latest", tmp_path / "00003-c")
 
