@@ -11,6 +11,7 @@ from dataset_preprocessing.cameras import focal_from_fov
 from dataset_preprocessing.commands import dest_option, plain_errors, workers_option
 from dataset_preprocessing.meshes.fetch import fetch_panoramas, fetch_torcs
 from dataset_preprocessing.meshes.make import Options, find_models, find_panoramas, make_set, usable_models
+from dataset_preprocessing.meshes.traced import need_mitsuba
 
 _path = click.Path(path_type=Path)
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -64,6 +65,13 @@ def panoramas_(dest: Path, package: Path | None) -> None:
 @click.option(
     "--supersampling", default="3", show_default=True, type=click.Choice(["1", "3", "5"]), help="Rays per side."
 )
+@click.option(
+    "--light-samples",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 4096),
+    help="Paths a pixel that Mitsuba traces for the light on the models; 0: fast light without Mitsuba.",
+)
 @workers_option
 @plain_errors
 def render(
@@ -79,9 +87,12 @@ def render(
     azimuth: tuple[float, float],
     elevation: tuple[float, float],
     supersampling: str,
+    light_samples: int,
     workers: int,
 ) -> None:
     """Render a set: pictures and labels in DEST, masks, depths and foregrounds in a second archive (`-truth`)."""
+    if light_samples:
+        need_mitsuba()
     good, faults = usable_models(find_models(models))
     for fault in faults:
         click.echo(f"left out: {fault}", err=True)
@@ -98,6 +109,7 @@ def render(
         azimuth=(float(np.radians(azimuth[0])), float(np.radians(azimuth[1]))),
         elevation=(float(np.radians(elevation[0])), float(np.radians(elevation[1]))),
         supersampling=int(supersampling),
+        light_samples=light_samples,
     )
     truth = make_set(dest.expanduser(), options, count, workers)
     click.echo(f"{count} pictures of {len(good)} models in {dest}, ground truth in {truth}")

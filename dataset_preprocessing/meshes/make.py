@@ -15,6 +15,7 @@ from dataset_preprocessing.meshes.mesh import Mesh, load_mesh
 from dataset_preprocessing.meshes.panorama import SUFFIXES, Panorama, read_panorama
 from dataset_preprocessing.meshes.render import MeshTracer, render
 from dataset_preprocessing.meshes.torcs import find_cars, load_car
+from dataset_preprocessing.meshes.traced import PathTracer
 from dataset_preprocessing.rendered import write_rendered_set
 from dataset_preprocessing.synthetic.render import Picture
 from training.archive import ArchiveError
@@ -42,7 +43,8 @@ class Options:
     """What determines a set of rendered meshes. Angles in radians, lengths in scene units.
 
     Without panoramas the background is white. Cameras are drawn uniformly over the ranges; `views` pictures in a row
-    share model, panorama and light. Objects are scaled to fill the view of the cameras.
+    share model, panorama and light. Objects are scaled to fill the view of the cameras. With `light_samples` above 0
+    their light is traced along that many paths a pixel.
     """
 
     models: tuple[ModelFile, ...]
@@ -55,6 +57,7 @@ class Options:
     azimuth: tuple[float, float]
     elevation: tuple[float, float]
     supersampling: int
+    light_samples: int
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,11 @@ def _tracer(model: ModelFile, size: float) -> MeshTracer:
     return MeshTracer(model.load().fitted(size))
 
 
+@functools.lru_cache(maxsize=32)
+def _paths(model: ModelFile, size: float, samples: int) -> PathTracer:
+    return PathTracer(model.load().fitted(size), samples)
+
+
 @functools.lru_cache(maxsize=64)
 def _panorama(path: Path) -> Panorama:
     return read_panorama(path)
@@ -123,9 +131,11 @@ def _panorama(path: Path) -> Panorama:
 def render_picture(index: int, options: Options) -> Picture:
     """Picture `index` of a set."""
     shot = draw(options, index)
-    tracer = _tracer(shot.model, object_radius(options.focal, options.radius))
+    size = object_radius(options.focal, options.radius)
+    tracer = _tracer(shot.model, size)
+    paths = _paths(shot.model, size, options.light_samples) if options.light_samples else None
     panorama = None if shot.panorama is None else _panorama(shot.panorama)
-    return render(tracer, panorama, shot.turn, shot.label, options.resolution, options.supersampling)
+    return render(tracer, panorama, shot.turn, shot.label, options.resolution, options.supersampling, paths, index)
 
 
 def usable_models(models: Sequence[ModelFile]) -> tuple[tuple[ModelFile, ...], list[str]]:

@@ -51,19 +51,29 @@ class Mesh:
 
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
-    """One mesh of several."""
-    starts = np.cumsum([0, *(len(mesh.textures) for mesh in meshes)])
-    texture = [
-        np.where(mesh.texture < 0, -1, mesh.texture + start) for mesh, start in zip(meshes, starts, strict=False)
-    ]
+    """One mesh of several; a texture that they share is kept once."""
+    textures = {id(texture): texture for mesh in meshes for texture in mesh.textures}
+    place = {key: index for index, key in enumerate(textures)}
+    texture = []
+    for mesh in meshes:
+        places = np.array([*(place[id(texture)] for texture in mesh.textures), -1])
+        texture.append(places[mesh.texture])
     return Mesh(
         np.concatenate([mesh.corners for mesh in meshes]),
         np.concatenate([mesh.normals for mesh in meshes]),
         np.concatenate([mesh.uv for mesh in meshes]),
         np.concatenate(texture),
         np.concatenate([mesh.color for mesh in meshes]),
-        tuple(texture for mesh in meshes for texture in mesh.textures),
+        tuple(textures.values()),
     )
+
+
+def coated(color: Floats, alpha: Floats) -> tuple[Floats, Floats]:
+    """Linear albedo [..., 3] and gloss [..., 1] (share of a mirror's image) of a surface's colour and alpha [..., 1].
+
+    See-through parts (windows) look like dark, shiny glass: what is behind them is not shown.
+    """
+    return color * alpha + 0.02 * (1 - alpha), 0.35 + 0.65 * (1 - alpha)
 
 
 def read_texture(image: Image.Image | Path) -> Texture:

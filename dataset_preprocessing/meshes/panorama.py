@@ -25,6 +25,11 @@ SUFFIXES = (".exr", ".jpg", ".jpeg", ".png", ".exr.js")
 _MIDDLE_GREY = 0.30
 _SUN_SHARE = 0.997
 """Brightness quantile above which directions count as the lamp."""
+_BRIGHTEST_PIXEL = 1e4
+_BRIGHTEST_MEAN = 1.5
+"""Mean brightness of all but the lamp above which all is dimmed, as dark rooms with large lights need it."""
+_BRIGHTEST_LAMP = 4.0
+"""Irradiance of the lamp, divided by pi, above which it is dimmed: the sun would leave nothing else to see."""
 
 
 @dataclass(frozen=True)
@@ -90,30 +95,52 @@ def read_panorama(path: Path) -> Panorama:
 def light_of(radiance: Floats) -> Panorama:
     """The panorama of linear radiance [height, width, 3]."""
     height, width, _ = radiance.shape
-    radiance = np.clip(np.nan_to_num(radiance, posinf=1e4), 0, 1e4)
+    radiance = np.clip(radiance, 0, _BRIGHTEST_PIXEL)
     brightness = radiance.mean(axis=2)
     typical = np.exp(np.mean(np.log(brightness[height // 4 : 3 * height // 4] + 1e-4)))
     radiance = radiance * (_MIDDLE_GREY / typical)
     brightness = radiance.mean(axis=2)
 
+    directions, solid_angle = _grid(height, width)
+    limit = max(np.quantile(brightness, _SUN_SHARE), 1e-6)
+    bright = brightness > limit
+    excess = np.where(bright, 1 - limit / np.maximum(brightness, 1e-9), 0)[..., None] * radiance
+    rest = radiance - excess
+    mean = float((rest.mean(axis=2) * solid_angle).sum() / (4 * np.pi))
+    rest, excess = (part * min(1.0, _BRIGHTEST_MEAN / mean) for part in (rest, excess))
+
+    lamp = (excess * solid_angle[..., None]).sum(axis=(0, 1)) / np.pi
+    weaker = np.minimum(lamp, _BRIGHTEST_LAMP) / np.maximum(lamp, 1e-12)
+    direction = ((excess.mean(axis=2) * solid_angle)[..., None] * directions).sum(axis=(0, 1))
+    direction = direction + np.array([0, 1e-9, 0])
+    harmonics = _harmonics(directions.reshape(-1, 3)).T @ (rest * solid_angle[..., None]).reshape(-1, 3)
+    # Convolution with the clamped cosine, divided by pi: 1, 2/3 and 1/4 for the three bands.
+    harmonics *= np.array([1, 2 / 3, 2 / 3, 2 / 3, 0.25, 0.25, 0.25, 0.25, 0.25])[:, None]
+    return Panorama(rest + excess * weaker, harmonics, direction / np.linalg.norm(direction), lamp * weaker)
+
+
+def studio() -> Panorama:
+    """Light for objects on white: brighter from above, and a lamp high on the right, of 5 degrees' radius."""
+    height, width = 64, 128
+    directions, solid_angle = _grid(height, width)
+    lamp_direction, lamp = np.array([0.4, 0.8, 0.5]) / np.linalg.norm([0.4, 0.8, 0.5]), np.full(3, 0.5)
+    disc = directions @ lamp_direction > np.cos(np.radians(5))
+    radiance = np.repeat(0.55 + 0.375 * directions[..., 1:2], 3, axis=2)
+    radiance[disc] += np.pi * lamp / solid_angle[disc].sum()
+    harmonics = np.zeros((9, 3))
+    harmonics[:2] = np.array([0.55 / 0.282095, 0.25 / 0.488603])[:, None]
+    return Panorama(radiance, harmonics, lamp_direction, lamp)
+
+
+def _grid(height: int, width: int) -> tuple[Floats, Floats]:
+    """Directions [height, width, 3] and solid angles [height, width] of the pixels of a panorama."""
     elevation = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     azimuth = ((np.arange(width) + 0.5) / width - 0.5) * 2 * np.pi
     flat = np.cos(elevation)[:, None]
     directions = np.stack(
         [flat * np.sin(azimuth), np.repeat(np.sin(elevation)[:, None], width, axis=1), flat * np.cos(azimuth)], axis=-1
     )
-    solid_angle = np.broadcast_to(flat * (np.pi / height) * (2 * np.pi / width), (height, width))
-    limit = max(np.quantile(brightness, _SUN_SHARE), 1e-6)
-    bright = brightness > limit
-    excess = np.where(bright, 1 - limit / np.maximum(brightness, 1e-9), 0)[..., None] * radiance
-    lamp = (excess * solid_angle[..., None]).sum(axis=(0, 1)) / np.pi
-    direction = ((excess.mean(axis=2) * solid_angle)[..., None] * directions).sum(axis=(0, 1))
-    direction = direction + np.array([0, 1e-9, 0])
-    rest = ((radiance - excess) * solid_angle[..., None]).reshape(-1, 3)
-    harmonics = _harmonics(directions.reshape(-1, 3)).T @ rest
-    # Convolution with the clamped cosine, divided by pi: 1, 2/3 and 1/4 for the three bands.
-    harmonics *= np.array([1, 2 / 3, 2 / 3, 2 / 3, 0.25, 0.25, 0.25, 0.25, 0.25])[:, None]
-    return Panorama(radiance, harmonics, direction / np.linalg.norm(direction), np.minimum(lamp, 4.0))
+    return directions, np.broadcast_to(flat * (np.pi / height) * (2 * np.pi / width), (height, width))
 
 
 def _harmonics(directions: Floats) -> Floats:
@@ -146,7 +173,28 @@ def _read_exr(data: bytes, path: Path) -> Floats:
         name = next((name for name in ("RGB", "RGBA") if name in channels), None)
         if name is None:
             raise ArchiveError(f"{path}: no red, green and blue channels")
-        return np.asarray(channels[name].pixels, dtype=np.float64)
+        return mended(np.asarray(channels[name].pixels, dtype=np.float64)[..., :3])
+
+
+def mended(radiance: Floats) -> Floats:
+    """Linear radiance without what lossy compression does around bright lights.
+
+    Pixels driven below zero, or to a colour that no light has, take the median of the sound ones around them.
+    """
+    radiance = np.nan_to_num(radiance, posinf=_BRIGHTEST_PIXEL)
+    low, high = radiance.min(axis=2), radiance.max(axis=2)
+    broken = (low < -0.005) | (high > 30 * np.maximum(low, 0.05))
+    reach = 4
+    sound = np.where(broken[..., None], np.nan, radiance)
+    sound = np.pad(sound, ((0, 0), (reach, reach), (0, 0)), mode="wrap")
+    sound = np.pad(sound, ((reach, reach), (0, 0), (0, 0)), constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(sound, (2 * reach + 1, 2 * reach + 1), axis=(0, 1))[broken]
+    around = around.reshape(len(around), 3, -1)
+    known = np.isfinite(around[:, 0]).any(axis=1)
+    filled = np.zeros((len(around), 3))
+    filled[known] = np.nanmedian(around[known], axis=2)
+    radiance[broken] = filled
+    return np.maximum(radiance, 0)
 
 
 def _read_display(data: bytes, path: Path) -> Floats:

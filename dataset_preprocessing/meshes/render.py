@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dataset_preprocessing.cameras import Floats, pixel_rays
 from dataset_preprocessing.extras import need
-from dataset_preprocessing.meshes.mesh import Mesh
-from dataset_preprocessing.meshes.panorama import Panorama, turned
+from dataset_preprocessing.meshes.mesh import Mesh, coated
+from dataset_preprocessing.meshes.panorama import Panorama, studio, turned
+from dataset_preprocessing.meshes.traced import PathTracer
 from dataset_preprocessing.synthetic.render import Picture, pool
 from dataset_preprocessing.synthetic.solids import dot, unit
 
@@ -72,20 +73,28 @@ def render(
     label: ArrayLike,
     resolution: int,
     supersampling: int = 3,
+    paths: PathTracer | None = None,
+    seed: int = 0,
 ) -> Picture:
-    """The view of a camera label, in front of a panorama turned by `turn` (radians), or on white."""
+    """The view of a camera label, in front of a panorama turned by `turn` (radians), or on white in a studio's light.
+
+    With `paths` the light on the mesh is traced, else quickly approximated; `seed` is that of the paths.
+    """
+    light, turn = (studio(), 0.0) if panorama is None else (panorama, turn)
     origin, directions = pixel_rays(label, resolution, supersampling)
     rays = directions.reshape(-1, 3)
     distance, triangle = tracer.trace(origin, rays)
     hit = np.flatnonzero(triangle >= 0)
     points = origin + distance[hit, None] * rays[hit]
     normals, shading_normals = _normals(tracer, points, triangle[hit], rays[hit])
-    colors = _shade(tracer, panorama, turn, points, normals, shading_normals, rays[hit], triangle[hit])
-
-    foreground, covered, all_normals = np.zeros_like(rays), np.zeros(len(rays)), np.zeros_like(rays)
-    foreground[hit], covered[hit], all_normals[hit] = colors, 1.0, normals
+    colors, covered, all_normals = np.zeros_like(rays), np.zeros(len(rays)), np.zeros_like(rays)
+    covered[hit], all_normals[hit] = 1.0, normals
     mask = pool(covered, resolution, supersampling)[..., 0]
-    foreground = pool(foreground, resolution, supersampling)
+    if paths is None:
+        colors[hit] = _shade(tracer, light, turn, points, normals, shading_normals, rays[hit], triangle[hit])
+        foreground = pool(colors, resolution, supersampling)
+    else:
+        foreground = mask[..., None] * display(paths.radiance(light, turn, label, resolution, seed))
     centers = slice(supersampling // 2, None, supersampling)
     square = (resolution * supersampling,) * 2
     if panorama is None:
@@ -121,7 +130,7 @@ def _normals(tracer: MeshTracer, points: Floats, triangle: NDArray[np.int64], ra
 
 def _shade(
     tracer: MeshTracer,
-    panorama: Panorama | None,
+    panorama: Panorama,
     turn: float,
     points: Floats,
     normals: Floats,
@@ -131,17 +140,11 @@ def _shade(
 ) -> Floats:
     """Display colours: the panorama's light on the surface, its lamp with shadow, and its mirror image."""
     color, alpha = _surface_color(tracer, points, triangle)
-    # See-through parts (windows) look like dark, shiny glass: what is behind them is not shown.
-    albedo = color * alpha[:, None] + 0.02 * (1 - alpha[:, None])
-    gloss = 0.35 + 0.65 * (1 - alpha)
+    albedo, gloss = coated(color, alpha[:, None])
     lifted = points + _LIFT * normals
     open_share = _open_sky(tracer, lifted, normals)[:, None]
-    if panorama is None:
-        lamp_direction, lamp = unit(np.array([[0.4, 0.8, 0.5]]))[0], np.full(3, 0.5)
-        ambient = 0.55 + 0.25 * shading_normals[:, 1:2] * np.ones(3)
-    else:
-        lamp_direction, lamp = turned(panorama.lamp_direction[None], turn)[0], panorama.lamp
-        ambient = panorama.irradiance(shading_normals, turn)
+    lamp_direction = turned(panorama.lamp_direction[None], turn)[0]
+    ambient = panorama.irradiance(shading_normals, turn)
     facing = np.clip(shading_normals @ lamp_direction, 0, None)
     lit = np.flatnonzero((facing > 0) & (normals @ lamp_direction > 0))
     sunlight = np.zeros(len(points))
@@ -150,10 +153,10 @@ def _shade(
 
     cosine = np.clip(-dot(rays, shading_normals), 0, 1)
     mirrored = unit(rays + 2 * cosine[:, None] * shading_normals)
-    fresnel = (0.04 + 0.96 * (1 - cosine) ** 5) * gloss
-    seen = np.full((len(points), 3), 0.8) if panorama is None else panorama.look(mirrored, turn)
+    fresnel = (0.04 + 0.96 * (1 - cosine[:, None]) ** 5) * gloss
+    seen = panorama.look(mirrored, turn)
     seen = np.where(tracer.blocked(lifted, mirrored)[:, None], albedo * ambient * 0.5, seen)
-    return display(albedo * (ambient * open_share + sunlight[:, None] * lamp) + fresnel[:, None] * seen)
+    return display(albedo * (ambient * open_share + sunlight[:, None] * panorama.lamp) + fresnel * seen)
 
 
 def _surface_color(tracer: MeshTracer, points: Floats, triangle: NDArray[np.int64]) -> tuple[Floats, Floats]:

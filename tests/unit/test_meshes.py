@@ -5,24 +5,28 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from dataset_preprocessing import cameras
 from dataset_preprocessing.building import numbered_names
 from dataset_preprocessing.checking import full_check
 from dataset_preprocessing.meshes import make
+from dataset_preprocessing.meshes.__main__ import main
 from dataset_preprocessing.meshes.ac3d import read_ac3d
 from dataset_preprocessing.meshes.fetch import fetch_panoramas
 from dataset_preprocessing.meshes.make import ModelFile, Options, find_models, find_panoramas, make_set, object_radius
 from dataset_preprocessing.meshes.mesh import Mesh, join, load_mesh
-from dataset_preprocessing.meshes.panorama import light_of, read_panorama, turned
+from dataset_preprocessing.meshes.panorama import Panorama, light_of, mended, read_panorama, studio, turned
 from dataset_preprocessing.meshes.render import MeshTracer, display, render
 from dataset_preprocessing.meshes.torcs import find_cars, load_car, read_wheels
+from dataset_preprocessing.meshes.traced import PathTracer
 from tests.unit.test_dataset import picture, png
 from training.archive import ArchiveError
 from training.dataset import DataConfig, ImageDataset
@@ -148,9 +152,12 @@ def test_mask_equals_finite_depth_with_one_ray():
     assert np.allclose(view.image, view.foreground + (1 - view.mask[..., None]) * view.background)
 
 
-def test_irradiance_against_direct_summation():
-    radiance = np.ones((32, 64, 3)) * np.linspace(0.2, 1.0, 32)[:, None, None]
-    panorama = light_of(radiance)
+def gradient() -> Panorama:
+    return light_of(np.ones((32, 64, 3)) * np.linspace(0.2, 1.0, 32)[:, None, None])
+
+
+@pytest.mark.parametrize("panorama", [gradient(), studio()], ids=["gradient", "studio"])
+def test_irradiance_against_direct_summation(panorama):
     height, width, _ = panorama.radiance.shape
     elevation = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     azimuth = ((np.arange(width) + 0.5) / width - 0.5) * 2 * np.pi
@@ -174,6 +181,32 @@ def test_lamp_is_where_the_bright_spot_is():
     assert panorama.lamp_direction @ cameras.orbit_position(azimuth, elevation, 1.0) > 0.999
 
 
+def test_dark_rooms_with_large_lights_and_suns_stay_within_bounds():
+    radiance = np.full((64, 128, 3), 0.01)
+    radiance[10:20, 20:60] = 50
+    room = light_of(radiance)
+    assert 0.282095 * room.harmonics[0] == pytest.approx(1.5, rel=1e-4)
+    assert room.radiance[15, 40, 0] > 100 * room.radiance[40, 40, 0]
+    radiance[16, 96] = 1e5
+    sun = light_of(radiance)
+    assert sun.lamp == pytest.approx(np.minimum(sun.lamp, 4))
+
+
+def test_marks_of_lossy_compression_are_mended():
+    smooth = np.linspace(0.2, 1, 16)[:, None, None] * np.ones((16, 32, 3))
+    spoilt = smooth.copy()
+    spoilt[8, 10], spoilt[8, 11], spoilt[0, 0] = [0, 0, np.inf], [-1.5, 0.3, 0.2], [0.2, -2, np.nan]
+    spoilt[4, 4] = np.inf
+    repaired = mended(spoilt)
+    assert (repaired[4, 4] > 1000).all(), "a white lamp is no mark"
+    repaired[4, 4] = smooth[4, 4]
+    assert np.abs(repaired - smooth).max() < 0.12
+    spoilt[4, 4] = smooth[4, 4]
+    untouched = (spoilt == smooth).all(axis=2)
+    assert untouched.sum() == 16 * 32 - 3
+    assert np.array_equal(repaired[untouched], smooth[untouched])
+
+
 def test_panorama_closes_around_and_turns_with_its_light():
     panorama = light_of(sky())
     directions = np.random.default_rng(1).normal(size=(50, 3))
@@ -186,19 +219,101 @@ def test_panorama_closes_around_and_turns_with_its_light():
     assert np.abs(front - panorama.radiance[7:9, 15:17].mean(axis=(0, 1))).max() < 0.3
 
 
-def test_texture_is_upright_and_unmirrored():
+@pytest.mark.parametrize("traced", [False, True])
+def test_texture_is_upright_and_unmirrored(traced):
     """A square facing the camera shows its texture as the file does."""
+    if traced:
+        pytest.importorskip("mitsuba")
     corners = np.array([[[-1, -1, 0], [1, -1, 0], [1, 1, 0]], [[-1, -1, 0], [1, 1, 0], [-1, 1, 0]]], dtype=float)
     uv = (corners[..., :2] + 1) / 2
     texture = np.full((8, 8, 4), 255, np.uint8)
     texture[:4, :4, :3], texture[:4, 4:, :3] = [255, 0, 0], [0, 255, 0]
     texture[4:, :4, :3], texture[4:, 4:, :3] = [0, 0, 255], [90, 90, 90]
     square = Mesh(corners, np.tile([0, 0, 1.0], (2, 3, 1)), uv, np.zeros(2, int), np.ones((2, 3)), (texture,))
-    image = render(MeshTracer(square), None, 0, label_at(0, 0, focal=0.5 * 1.7), 16).image
+    paths = PathTracer(square, 16) if traced else None
+    image = render(MeshTracer(square), None, 0, label_at(0, 0, focal=0.5 * 1.7), 16, 3, paths).image
     assert image[4, 4].argmax() == 0
     assert image[4, 12].argmax() == 1
     assert image[12, 4].argmax() == 2
     assert np.ptp(image[12, 12]) < 0.1
+
+
+@pytest.mark.parametrize("turn", [0.0, 2.0])
+def test_traced_light_agrees_with_the_fast_one_where_that_is_exact(turn):
+    """A matt ball shadows nothing of itself: both lights are those of the panorama, whatever its turn and the view."""
+    pytest.importorskip("mitsuba")
+    height, azimuth = np.linspace(1, -1, 32)[:, None], np.linspace(-np.pi, np.pi, 64)[None]
+    colors = [
+        1 + 0.8 * np.sin(azimuth) + 0 * height,
+        1 + 0.8 * height + 0 * azimuth,
+        1 + 0.8 * np.cos(azimuth) + 0 * height,
+    ]
+    panorama = light_of(np.stack(colors, axis=-1))
+    ball = uv_sphere().fitted(0.45)
+    for azimuth_of_view in (0.3, 2.5):
+        label = label_at(azimuth_of_view, 0.2)
+        fast = render(MeshTracer(ball), panorama, turn, label, 48)
+        traced = render(MeshTracer(ball), panorama, turn, label, 48, 3, PathTracer(ball, 64), seed=1)
+        assert np.array_equal(traced.mask, fast.mask)
+        assert np.array_equal(traced.depth, fast.depth)
+        assert np.array_equal(traced.background, fast.background)
+        difference = (traced.foreground - fast.foreground)[fast.mask > 0.5]
+        assert np.abs(difference.mean(axis=0)).max() < 0.04
+        assert np.quantile(np.abs(difference), 0.95) < 0.1
+
+
+def test_traced_pictures_have_the_outline_of_the_mask_and_repeat():
+    pytest.importorskip("mitsuba")
+    mesh = bumpy()
+    label, paths = label_at(0.4, 0.3, focal=2.0), PathTracer(bumpy(), 16)
+    plain = render(MeshTracer(mesh), None, 0, label, 64)
+    view = render(MeshTracer(mesh), None, 0, label, 64, 3, paths, seed=5)
+    again = render(MeshTracer(mesh), None, 0, label, 64, 3, paths, seed=5)
+    other = render(MeshTracer(mesh), None, 0, label, 64, 3, paths, seed=6)
+    assert np.array_equal(view.image, again.image)
+    assert not np.array_equal(view.image, other.image)
+    inside = plain.mask == 1
+    assert (view.foreground[inside] > 0.05).all(), "the traced surface covers the mask"
+    assert (view.foreground <= view.mask[..., None] + 1e-9).all()
+    assert np.corrcoef(plain.foreground[inside].ravel(), view.foreground[inside].ravel())[0, 1] > 0.8
+
+
+def test_traced_materials():
+    """Triangles without a texture keep their own colours; a texture is tinted by its triangles' colours."""
+    pytest.importorskip("mitsuba")
+    corners = np.array([[[-1, -1, 0], [1, -1, 0], [-1, 1, 0]], [[1, -1, 0], [1, 1, 0], [-1, 1, 0]]], dtype=float)
+    normals = np.zeros((2, 3, 3))  # none given: those of the triangles
+    white = (np.full((4, 4, 4), 255, np.uint8),)
+    colors = np.array([[0.8, 0.05, 0.05], [0.05, 0.8, 0.05]])
+    for texture, textures in ((-1, ()), (0, white)):
+        square = Mesh(corners, normals, np.zeros((2, 3, 2)), np.full(2, texture), colors, textures)
+        label = label_at(0, 0, focal=0.5 * 1.7)
+        image = render(MeshTracer(square), None, 0, label, 16, 3, PathTracer(square, 16)).image
+        assert image[12, 3].argmax() == 0
+        assert image[3, 12].argmax() == 1
+        assert min(image[12, 3, 0], image[3, 12, 1]) > 0.5
+
+
+def test_traced_light_without_mitsuba(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mitsuba", None)
+    trimesh.creation.box().export(tmp_path / "box.glb")
+    options = ["render", f"--models={tmp_path}", f"--dest={tmp_path / 'set.zip'}", "--count=1", "--light-samples=4"]
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 1
+    assert "--light-samples needs mitsuba: `pip install .[light]`" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["box.glb"]
+
+
+def test_joined_meshes_keep_a_shared_texture_once():
+    texture = np.zeros((2, 2, 4), np.uint8)
+    corners = np.zeros((1, 3, 3))
+    one = Mesh(corners, corners, np.zeros((1, 3, 2)), np.array([0]), np.ones((1, 3)), (texture,))
+    bare = Mesh(corners, corners, np.zeros((1, 3, 2)), np.array([-1]), np.ones((1, 3)))
+    other = Mesh(corners, corners, np.zeros((1, 3, 2)), np.array([0]), np.ones((1, 3)), (texture + 1,))
+    whole = join([bare, one, other, one])
+    assert len(whole.textures) == 2
+    assert whole.texture.tolist() == [-1, 0, 1, 0]
+    assert whole.textures[1] is other.textures[0]
 
 
 def test_ac3d(tmp_path):
@@ -317,13 +432,16 @@ def test_objects_fill_the_view():
         assert mask[:, [3, -4]].any()
 
 
-def test_whole_set(tmp_path, monkeypatch):
+@pytest.mark.parametrize("light_samples", [0, 4])
+def test_whole_set(tmp_path, light_samples):
+    if light_samples:
+        pytest.importorskip("mitsuba")
     trimesh.creation.icosphere(subdivisions=2).export(tmp_path / "ball.ply")
     trimesh.creation.box(extents=(1, 1.5, 2)).export(tmp_path / "box.glb")
     (tmp_path / "sky.png").write_bytes(png((255 * sky()).astype(np.uint8)))
     models, panoramas = find_models(tmp_path), (tmp_path / "sky.png",)
     assert [model.path.name for model in models] == ["ball.ply", "box.glb"]
-    options = Options(models, panoramas, 32, 1, 2, 1.7074, 1.7, (-np.pi, np.pi), (0.0, 0.5), 3)
+    options = Options(models, panoramas, 32, 1, 2, 1.7074, 1.7, (-np.pi, np.pi), (0.0, 0.5), 3, light_samples)
     truth = make_set(tmp_path / "set.zip", options, 24, workers=1)
     make_set(tmp_path / "again.zip", options, 24, workers=1)
     assert (tmp_path / "set.zip").read_bytes() == (tmp_path / "again.zip").read_bytes()
