@@ -189,7 +189,7 @@ def mended(radiance: Floats) -> Floats:
     sound = np.pad(sound, ((0, 0), (reach, reach), (0, 0)), mode="wrap")
     sound = np.pad(sound, ((reach, reach), (0, 0), (0, 0)), constant_values=np.nan)
     around = np.lib.stride_tricks.sliding_window_view(sound, (2 * reach + 1, 2 * reach + 1), axis=(0, 1))[broken]
-    around = around.reshape(len(around), 3, -1)
+    around = around.reshape(len(around), 3, (2 * reach + 1) ** 2)
     known = np.isfinite(around[:, 0]).any(axis=1)
     filled = np.zeros((len(around), 3))
     filled[known] = np.nanmedian(around[known], axis=2)

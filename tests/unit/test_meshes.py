@@ -207,6 +207,17 @@ def test_marks_of_lossy_compression_are_mended():
     assert np.array_equal(repaired[untouched], smooth[untouched])
 
 
+def test_sound_panoramas_are_read_as_they_are(tmp_path):
+    exr = pytest.importorskip("OpenEXR")
+    pixels = np.linspace(0.2, 1, 16, dtype=np.float32)[:, None, None] * np.ones((16, 32, 3), np.float32)
+    assert np.array_equal(mended(pixels), pixels)
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    exr.File(header, {"RGB": pixels}).write(str(tmp_path / "sky.exr"))
+    exr.File(header, {"RGBA": np.pad(pixels, ((0, 0), (0, 0), (0, 1)))}).write(str(tmp_path / "alpha.exr"))
+    for name in ("sky.exr", "alpha.exr"):
+        assert np.array_equal(read_panorama(tmp_path / name).radiance, light_of(pixels.astype(np.float64)).radiance)
+
+
 def test_panorama_closes_around_and_turns_with_its_light():
     panorama = light_of(sky())
     directions = np.random.default_rng(1).normal(size=(50, 3))
