@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from dnnlib.files import atomic_path, write_text
 from dnnlib.refusals import refusals_in_words
 from training import shapes
+from training.cameras.camera import diagonal_fov
 from training.cameras.paths import PATHS, path_cameras
 from training.cameras.prior import ViewConfig
 from training.commands import (
@@ -61,11 +61,6 @@ def film_cameras(
     except ValueError as error:
         names = ", ".join(PATHS)
         raise click.ClickException(f"--path={path}: not one of {names}, and no camera file: {error}") from error
-
-
-def diagonal_fov(focal: float) -> float:
-    """Degrees of a focal length in image widths, with the published roundings."""
-    return math.atan(1 / (focal * 1.414)) * 360 / 3.14159
 
 
 def save_frame_shapes(folder: Path, reel: Reel, settings: ShapeSettings) -> None:

@@ -31,6 +31,11 @@ def focal_from_fov(degrees: float) -> float:
     return 0.5 / math.tan(math.radians(degrees) / 2)
 
 
+def fov_from_focal(focal: ArrayLike) -> Floats:
+    """Full horizontal field of view in degrees of focal lengths in image widths; the inverse of `focal_from_fov`."""
+    return 2 * np.degrees(np.arctan(0.5 / np.asarray(focal, dtype=np.float64)))
+
+
 def orbit_position(azimuth: float, elevation: float, radius: float) -> Floats:
     """Point of a sphere around the origin: azimuth 0 on +z, growing towards +x; elevation towards +y. Radians."""
     flat = math.cos(elevation)

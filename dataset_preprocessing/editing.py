@@ -15,6 +15,7 @@ from dataset_preprocessing.building import Item
 from dataset_preprocessing.cameras import (
     Floats,
     focal_from_fov,
+    fov_from_focal,
     intrinsics,
     look_at,
     make_label,
@@ -151,7 +152,7 @@ def statistics(items: Sequence[Item]) -> dict[str, Any]:
         "elevation_deg": elevation,
         "radius": np.linalg.norm(poses[:, :3, 3], axis=1),
         "focal": matrices[:, 0, 0],
-        "fov_deg": 2 * np.degrees(np.arctan(0.5 / matrices[:, 0, 0])),
+        "fov_deg": fov_from_focal(matrices[:, 0, 0]),
     }
     cells = Counter(
         zip((azimuth // 10 * 10).astype(int).tolist(), (elevation // 10 * 10).astype(int).tolist(), strict=True)

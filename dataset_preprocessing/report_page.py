@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dataset_preprocessing.cameras import Floats, project, split_label
+from dataset_preprocessing.cameras import Floats, fov_from_focal, project, split_label
 from dataset_preprocessing.conventions import focus
 from dataset_preprocessing.findings import Report
 from dataset_preprocessing.pictures import decode
@@ -62,7 +62,7 @@ def _histograms(labels: Floats) -> list[str]:
     distance = np.linalg.norm(offset, axis=1)
     azimuth = np.degrees(np.arctan2(offset[:, 0], offset[:, 2]))
     elevation = np.degrees(np.arcsin(np.clip(offset[:, 1] / np.maximum(distance, 1e-12), -1, 1)))
-    fov = 2 * np.degrees(np.arctan(0.5 / np.maximum(matrices[:, 0, 0], 1e-6)))
+    fov = fov_from_focal(np.maximum(matrices[:, 0, 0], 1e-6))
     return [
         histogram_svg(values, title)
         for values, title in [

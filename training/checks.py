@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 
 import numpy as np
@@ -15,6 +14,7 @@ from metrics import registry
 from metrics.types import MetricError
 from torch_utils import distributed
 from training.background import SphereConfig
+from training.cameras.camera import diagonal_fov
 from training.config import ConfigError, TrainConfig
 from training.dataset import ImageDataset
 from training.generator import Generator
@@ -121,7 +121,7 @@ def view_advice(config: TrainConfig, dataset: ImageDataset) -> str | None:
 
     view, point = config.generator.view, focus(poses).round(2) + 0.0
     radius = float(np.median(np.linalg.norm(positions, axis=1)))
-    fov = math.degrees(2 * math.atan(math.sqrt(0.5) / focal))
+    fov = diagonal_fov(focal)
     better = []
     if beside(np.array(view.pivot)) > max(0.05, 2 * beside(point)):
         better.append(f"--set generator.view.pivot={','.join(f'{value:g}' for value in point)}")

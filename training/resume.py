@@ -49,7 +49,7 @@ class Start:
         if self.kind != "continue" or self.source is None:
             return None
         path = Path(self.source)
-        return path.parent if path == max(path.parent.glob("network-snapshot-*.pkl")) else None
+        return path.parent if path == snapshot.snapshots_in(path.parent)[-1] else None
 
 
 def has_state(source: str) -> bool:

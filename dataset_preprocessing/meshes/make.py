@@ -120,7 +120,7 @@ def _tracer(model: ModelFile, size: float) -> MeshTracer:
 
 @functools.lru_cache(maxsize=32)
 def _paths(model: ModelFile, size: float, samples: int) -> PathTracer:
-    return PathTracer(model.load().fitted(size), samples)
+    return PathTracer(_tracer(model, size).mesh, samples)
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from dataset_preprocessing.cameras import Floats
@@ -33,6 +33,12 @@ class Mesh:
     texture: NDArray[np.int64]
     color: Floats
     textures: tuple[Texture, ...] = field(default=(), repr=False)
+
+    @property
+    def planes(self) -> Floats:
+        """Normals [m, 3] of the triangles, as long as twice their areas."""
+        edges = self.corners[:, 1:] - self.corners[:, :1]
+        return np.cross(edges[:, 0], edges[:, 1])
 
     def moved(self, axes: Floats, offset: Floats) -> Mesh:
         """The mesh with `axes @ point + offset` for every point."""
@@ -66,6 +72,11 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
         np.concatenate([mesh.color for mesh in meshes]),
         tuple(textures.values()),
     )
+
+
+def linear_light(values: ArrayLike) -> Floats:
+    """Linear light in [0, 1] of display values from 0 to 255."""
+    return (np.asarray(values, dtype=np.float64) / 255) ** 2.2
 
 
 def coated(color: Floats, alpha: Floats) -> tuple[Floats, Floats]:
@@ -120,7 +131,7 @@ def _from_trimesh(part: Any) -> Mesh:
         image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
         factor = getattr(material, "baseColorFactor", None)
         if factor is not None:
-            color *= (np.asarray(factor[:3], dtype=np.float64) / 255) ** 2.2
+            color *= linear_light(factor[:3])
         if image is not None:
             uv, texture, textures = (
                 np.asarray(visual.uv, dtype=np.float64)[faces],
@@ -128,8 +139,8 @@ def _from_trimesh(part: Any) -> Mesh:
                 (read_texture(image),),
             )
         elif factor is None:
-            color *= (np.asarray(material.main_color[:3], dtype=np.float64) / 255) ** 2.2
+            color *= linear_light(material.main_color[:3])
     elif visual.kind in ("vertex", "face"):
-        color = (np.asarray(visual.face_colors, dtype=np.float64)[:, :3] / 255) ** 2.2
+        color = linear_light(np.asarray(visual.face_colors)[:, :3])
     normals = np.asarray(part.vertex_normals, dtype=np.float64)[faces]
     return Mesh(np.asarray(part.vertices, dtype=np.float64)[faces], normals, uv, texture, color, textures)

@@ -7,6 +7,7 @@ brightest spot, which is a lamp of its own and throws shadows.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 import tempfile
@@ -18,6 +19,7 @@ from PIL import Image
 
 from dataset_preprocessing.cameras import Floats
 from dataset_preprocessing.extras import need
+from dataset_preprocessing.meshes.mesh import linear_light
 from training.archive import MAX_ENTRY_BYTES, MAX_PIXELS, ArchiveError
 
 SUFFIXES = (".exr", ".jpg", ".jpeg", ".png", ".exr.js")
@@ -89,7 +91,7 @@ def read_panorama(path: Path) -> Panorama:
     radiance = _read_exr(data, path) if data[:4] == b"v/1\x01" else _read_display(data, path)
     if radiance.ndim != 3 or radiance.shape[1] != 2 * radiance.shape[0]:
         raise ArchiveError(f"{path}: {radiance.shape[1]}x{radiance.shape[0]}; a panorama is twice as wide as high")
-    return light_of(radiance[..., :3])
+    return light_of(radiance)
 
 
 def light_of(radiance: Floats) -> Panorama:
@@ -119,6 +121,7 @@ def light_of(radiance: Floats) -> Panorama:
     return Panorama(rest + excess * weaker, harmonics, direction / np.linalg.norm(direction), lamp * weaker)
 
 
+@functools.cache
 def studio() -> Panorama:
     """Light for objects on white: brighter from above, and a lamp high on the right, of 5 degrees' radius."""
     height, width = 64, 128
@@ -202,7 +205,7 @@ def _read_display(data: bytes, path: Path) -> Floats:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ArchiveError(f"{path}: {image.width}x{image.height} pixels; refused")
-            return (np.asarray(image.convert("RGB"), dtype=np.float64) / 255) ** 2.2
+            return linear_light(np.asarray(image.convert("RGB")))
     except (OSError, ValueError, SyntaxError) as error:
         if isinstance(error, ArchiveError):
             raise

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dataset_preprocessing.cameras import Floats, pixel_rays
 from dataset_preprocessing.extras import need
-from dataset_preprocessing.meshes.mesh import Mesh, coated
+from dataset_preprocessing.meshes.mesh import Mesh, coated, linear_light
 from dataset_preprocessing.meshes.panorama import Panorama, studio, turned
 from dataset_preprocessing.meshes.traced import PathTracer
 from dataset_preprocessing.synthetic.render import Picture, pool
@@ -31,8 +31,7 @@ class MeshTracer:
         triangle_mesh = need("embreex.mesh_construction", "rendering meshes").TriangleMesh
         # The scene refers to the triangles, so they must live as long.
         self._triangles = triangle_mesh(self._scene, np.ascontiguousarray(mesh.corners, dtype=np.float32))
-        edges = mesh.corners[:, 1:] - mesh.corners[:, :1]
-        self._planes = np.cross(edges[:, 0], edges[:, 1])
+        self._planes = mesh.planes
 
     def trace(self, origins: Floats, directions: Floats) -> tuple[Floats, NDArray[np.int64]]:
         """Distance (infinite for a miss) and triangle (-1) of rays, origins [3] or [n, 3], unit directions [n, 3]."""
@@ -176,7 +175,7 @@ def _surface_color(tracer: MeshTracer, points: Floats, triangle: NDArray[np.int6
             left, right = ((column + k) % width for k in (0, 1))
             sample = (texture[upper, left] * (1 - fx) + texture[upper, right] * fx) * (1 - fy)
             sample += (texture[lower, left] * (1 - fx) + texture[lower, right] * fx) * fy
-            color[rows] *= (sample[:, :3] / 255) ** 2.2
+            color[rows] *= linear_light(sample[:, :3])
             alpha[rows] = sample[:, 3] / 255
     return color, alpha
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt
 
-from dataset_preprocessing.cameras import Floats, split_label
+from dataset_preprocessing.cameras import Floats, fov_from_focal, split_label
 from dataset_preprocessing.extras import need
-from dataset_preprocessing.meshes.mesh import Mesh, coated
+from dataset_preprocessing.meshes.mesh import Mesh, coated, linear_light
 from dataset_preprocessing.meshes.panorama import Panorama
 from dataset_preprocessing.synthetic.solids import unit
 
@@ -68,7 +68,7 @@ class PathTracer:
         pose, intrinsics = split_label(label)
         return {
             "type": "perspective",
-            "fov": float(np.degrees(2 * np.arctan(0.5 / intrinsics[0, 0]))),
+            "fov": float(fov_from_focal(intrinsics[0, 0])),
             "near_clip": 1e-3,
             # Mitsuba's cameras look along +z too, but with x to the left and y upwards.
             "to_world": self._mitsuba.ScalarTransform4f(pose @ np.diag([-1.0, -1, 1, 1])),
@@ -130,9 +130,8 @@ class _Part:
 
 def _parts(mesh: Mesh) -> Iterator[_Part]:
     """The triangles of each texture and colour, and those without a texture with their colours as a palette."""
-    flat = unit(np.cross(mesh.corners[:, 1] - mesh.corners[:, 0], mesh.corners[:, 2] - mesh.corners[:, 0]) + 1e-30)
     usable = np.linalg.norm(mesh.normals, axis=2, keepdims=True) > 1e-3
-    normals = np.where(usable, mesh.normals, flat[:, None])
+    normals = np.where(usable, mesh.normals, unit(mesh.planes + 1e-30)[:, None])
     for index in np.unique(mesh.texture):
         rows = np.flatnonzero(mesh.texture == index)
         colors, number = np.unique(mesh.color[rows], axis=0, return_inverse=True)
@@ -141,8 +140,8 @@ def _parts(mesh: Mesh) -> Iterator[_Part]:
             palette = np.pad(colors, ((0, 0), (0, 1)), constant_values=1)[None]
             yield _Part(mesh.corners[rows], normals[rows], np.repeat(uv, 3, axis=1), palette, smooth=False)
             continue
-        texels = mesh.textures[index] / 255
-        texels[..., :3] **= 2.2
+        texture = mesh.textures[index]
+        texels = np.concatenate([linear_light(texture[..., :3]), texture[..., 3:] / 255], axis=2)
         for k, color in enumerate(colors):
             chosen = rows[number.ravel() == k]
             tinted = texels * np.append(color, 1)

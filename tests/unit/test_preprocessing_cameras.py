@@ -83,4 +83,5 @@ def test_mirror_label_twice_and_by_projection():
 
 def test_focal_from_fov():
     assert cameras.focal_from_fov(90) == pytest.approx(0.5)
+    assert cameras.fov_from_focal([0.5, cameras.focal_from_fov(18)]) == pytest.approx([90, 18])
     assert abs(cameras.EG3D_FOCAL - 4.2647) < 1e-4

@@ -58,3 +58,8 @@ def fov_to_intrinsics(fov_deg: float, device: torch.device | str = "cpu") -> Flo
     """
     focal = 1 / (math.tan(fov_deg * 3.14159 / 360) * 1.414)
     return torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]], dtype=torch.float32, device=device)
+
+
+def diagonal_fov(focal: float) -> float:
+    """Degrees of a focal length in image widths; the inverse of `fov_to_intrinsics`, with the same roundings."""
+    return math.atan(1 / (focal * 1.414)) * 360 / 3.14159
