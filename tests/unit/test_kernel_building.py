@@ -116,15 +116,15 @@ def gpu(monkeypatch) -> Iterator[torch.device]:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (4, 2))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
-    kernels.library.cache_clear()
+    kernels.loaded.cache_clear()
     yield torch.device("cuda", 0)
-    kernels.library.cache_clear()
+    kernels.loaded.cache_clear()
 
 
 def test_one_line_where_kernels_cannot_be(toolkit, gpu, monkeypatch, capfd):
     monkeypatch.setenv("FAIL", "not today")
-    assert kernels.library(gpu) is None
-    assert kernels.library(gpu) is None
+    assert kernels.loaded(gpu) is None
+    assert kernels.loaded(gpu) is None
     compiling, off = capfd.readouterr().err.splitlines()
     assert compiling.startswith("Compiling CUDA kernels for sm_42")
     assert off == (
@@ -134,16 +134,16 @@ def test_one_line_where_kernels_cannot_be(toolkit, gpu, monkeypatch, capfd):
 
 
 def test_what_was_built_must_load_and_agree(toolkit, gpu, monkeypatch, capfd):
-    assert kernels.library(gpu) is None
+    assert kernels.loaded(gpu) is None
     assert re.search(r"CUDA kernels are off \(.*gan3d_kernels\.so.*\): filters", capfd.readouterr().err)
     monkeypatch.setattr(kernels, "Kernels", lambda path: path)
     monkeypatch.setattr("torch_utils.ops.agreement.disagreement", lambda found, device: "bias_act is wrong")
-    kernels.library.cache_clear()
-    assert kernels.library(gpu) is None
+    kernels.loaded.cache_clear()
+    assert kernels.loaded(gpu) is None
     assert capfd.readouterr().err.startswith("CUDA kernels are off (bias_act is wrong): ")
     monkeypatch.setattr("torch_utils.ops.agreement.disagreement", lambda found, device: None)
-    kernels.library.cache_clear()
-    assert kernels.library(gpu) is not None
+    kernels.loaded.cache_clear()
+    assert kernels.loaded(gpu) is not None
     assert capfd.readouterr() == ("", "")
 
 
@@ -156,7 +156,7 @@ def test_the_comparison_meets_none_of_the_modes_of_its_caller(toolkit, gpu, monk
     monkeypatch.setattr(kernels, "Kernels", lambda path: path)
     monkeypatch.setattr("torch_utils.ops.agreement.disagreement", disagreement)
     with torch.inference_mode():
-        kernels.library(gpu)
+        kernels.loaded(gpu)
     assert seen == [False]
 
 

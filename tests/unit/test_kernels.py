@@ -55,7 +55,7 @@ def serving(compiled, monkeypatch) -> torch.device:
     """Where the operations run on the kernels."""
     found, device = compiled
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(kernels, "library", lambda device: found)
+    monkeypatch.setattr(kernels, "loaded", lambda device: found)
     if device.type == "cpu":
         monkeypatch.setattr(kernels, "serve", lambda *tensors: all(t is None or t.dtype in FORMATS for t in tensors))
     return device
@@ -426,7 +426,7 @@ def test_networks_on_kernels_are_those_in_plain_torch(serving, monkeypatch):
         )
         return [out.image, logits, penalty, *[t for t in gradients if t is not None]]
 
-    found = kernels.library(serving)
+    found = kernels.loaded(serving)
     assert found is not None
     calls: dict[str, list[int]] = {
         name: [] for name in ("bias_act", "upfirdn2d", "sample_grids", "sample_grids_backward")
@@ -448,7 +448,7 @@ def test_operations_compile_whole(served, compiled, monkeypatch):
     """No break in the graph, on kernels or in plain torch."""
     found, device = compiled
     if served:
-        monkeypatch.setattr(kernels, "library", lambda device: found)
+        monkeypatch.setattr(kernels, "loaded", lambda device: found)
         if device.type == "cpu":
             monkeypatch.setattr(kernels, "serve", lambda *tensors: True)
     f = setup_filter([1, 3, 3, 1]).to(device)

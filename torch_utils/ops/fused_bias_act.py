@@ -85,7 +85,7 @@ def _derivative(
 
 
 def _run(order: int, at: Tensor, b: Tensor | None, first: Tensor | None, second: Tensor | None, *settings) -> Tensor:
-    if kernels.serve(at, b, first, second) and (found := kernels.library(at.device)):
+    if kernels.serve(at, b, first, second) and (found := kernels.loaded(at.device)):
         return found.bias_act(order, at, b, first, second, *settings)
     return reference(order, at, b, first, second, *settings).contiguous(memory_format=dense_layout(at))
 

@@ -33,11 +33,11 @@ def serve(*tensors: Tensor | None) -> bool:
 
 @torch.compiler.assume_constant_result
 def _usable(device: torch.device) -> bool:
-    return library(device) is not None
+    return loaded(device) is not None
 
 
 @cache
-def library(device: torch.device) -> Kernels | None:
+def loaded(device: torch.device) -> Kernels | None:
     """The kernels for a GPU, built where that has not happened yet, or None after one line on standard error."""
     try:
         return checked(device)

@@ -72,7 +72,7 @@ def _backward(
 
 
 def _kernels(table: Tensor):
-    found = kernels.library(table.device)
+    found = kernels.loaded(table.device)
     if found is None:
         raise RuntimeError("sample_grids has kernels alone; use the look-up in plain torch")
     return found

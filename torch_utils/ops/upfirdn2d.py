@@ -174,7 +174,7 @@ def _kernel_pass(
     x: Tensor, f: Tensor, up: Pair, down: Pair, padding: tuple[int, int, int, int], flip_filter: bool, gain: float
 ) -> Tensor:
     size = _out_size(x, filter_size(f), up, down, padding)
-    found = kernels.library(x.device)
+    found = kernels.loaded(x.device)
     if found is None or x.shape[0] * x.shape[1] * size[0] * size[1] > MAX_ELEMENTS:
         return _plain_pass(x, f, up, down, padding, flip_filter, gain)
     return found.upfirdn2d(x, f, up, down, padding, flip_filter, gain, size)
